@@ -132,6 +132,19 @@ class Failure:
 
 
 @dataclass(frozen=True, eq=False)
+class Entry:
+    """One label of a campaign with its place in it: what is exported."""
+
+    key: str  # ledger key
+    label: Label
+    system: str
+    temperature: float  # K, NaN where the sampler knows none
+    candidate: str  # id of the candidate
+    arms: tuple[str, ...]  # arms that spent it, empty for the test set
+    split: str  # train, validation or test
+
+
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Labelled configurations grouped by system; rows of the arrays follow the blocks one after the other."""
 

@@ -1,7 +1,7 @@
 """The base of every part of a campaign file: typed, strict, frozen, and at the same time the object that does the work.
 
 A sampler, model, selector, labeler or executor *is* its own configuration: a frozen pydantic model whose fields are
-the keys a user may write and whose methods fulfil the seam. It is therefore picklable, comparable and hashable by content.
+the keys a user may write and whose methods fulfil the seam. It is therefore picklable and comparable by content.
 """
 
 from __future__ import annotations

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from activeph.records import Done, Failed
 
 
-class Executor(Protocol):
-    """Runs a function over tasks, here or elsewhere."""
-
-    kind: str
+class Workers(Protocol):
+    """Running workers, kept alive between calls of ``map``."""
 
     def map(self, function: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[Done | Failed]:
         """Yield one outcome per task in completion order; a task that raises or whose worker dies becomes Failed."""
+        ...
+
+
+class Executor(Protocol):
+    """Starts workers, here or elsewhere; leaving the context stops them."""
+
+    kind: str
+
+    def start(self) -> AbstractContextManager[Workers]:
+        """Return workers as a context manager."""
         ...

@@ -27,7 +27,7 @@ class Model(Protocol):
         ...
 
     def fit(self, dataset: Dataset, systems: Mapping[str, System], seed: int, warm: bytes | None = None) -> bytes:
-        """Train one member and return its state. Deterministic in (dataset, seed, warm); ``warm`` is an earlier state."""
+        """Train one member and return its state: deterministic in (dataset, seed, warm), ``warm`` an earlier state."""
         ...
 
     def load(self, states: Sequence[bytes], systems: Mapping[str, System]) -> Predictor:

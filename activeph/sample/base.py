@@ -9,7 +9,7 @@ from activeph.records import Block, Candidate, System
 
 
 class Pool(Protocol):
-    """Candidates that are computed when asked for and never stored: a pure function of (system, sampler, seed, index)."""
+    """Candidates computed when asked for, never stored: a pure function of (system, sampler, seed, index)."""
 
     @property
     def size(self) -> int:
