@@ -2,22 +2,64 @@
 
 A sampler, model, selector, labeler or executor *is* its own configuration: a frozen pydantic model whose fields are
 the keys a user may write and whose methods fulfil the seam. It is therefore picklable and comparable by content.
+
+A field that names a file or folder to read is annotated ``InputPath``: a relative path counts from the file that the
+user wrote it in, is absolute afterwards, and must exist. ``data: InputPath | None = None`` works as well.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
     """One mapping of the campaign file. Unknown keys are refused; values are never coerced from other types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     def content_hash(self) -> str:
         """Return 12 hex digits that change when any field changes."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class SourceText(str):
+    """A string of a campaign file that remembers the folder of that file."""
+
+    folder: Path
+
+    def __new__(cls, text: str, folder: Path) -> SourceText:
+        """Attach ``folder`` to ``text``."""
+        instance = super().__new__(cls, text)
+        instance.folder = folder
+        return instance
+
+    def __getnewargs__(self) -> tuple[str, Path]:
+        return str(self), self.folder
+
+
+def wrong_value(expected: str, remedy: str) -> PydanticCustomError:
+    """Return the error a validator raises: "<key> <expected> but got <value>; <remedy>"."""
+    return PydanticCustomError("activeph", "{expected}; {remedy}", {"expected": expected, "remedy": remedy})
+
+
+def _existing(value: object) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise wrong_value("must be the path of a file", "write it relative to the file it stands in")
+    path = Path(os.path.abspath(os.path.join(getattr(value, "folder", ""), os.path.expanduser(value))))
+    if not os.path.exists(path):
+        raise wrong_value("must be the path of an existing file", f"no such file: {path}")
+    return path
+
+
+InputPath = Annotated[Path, BeforeValidator(_existing)]
+"""A file or folder that must exist; absolute after validation."""
