@@ -43,8 +43,8 @@ class SourceText(str):
         instance.folder = folder
         return instance
 
-    def __getnewargs__(self) -> tuple[str, Path]:
-        return str(self), self.folder
+    def __reduce__(self) -> tuple[type[SourceText], tuple[str, Path]]:
+        return SourceText, (str(self), self.folder)
 
 
 def wrong_value(expected: str, remedy: str) -> PydanticCustomError:
