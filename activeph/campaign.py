@@ -1,0 +1,277 @@
+"""The loop: propose, score, select, label, train, evaluate, for all arms and repeats at once.
+
+Every step is idempotent and becomes true with one journal line. Resuming is running again: the journal is folded,
+finished steps are skipped and the first unfinished one is redone from its start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from activeph.config import Campaign
+from activeph.dataset import make_dataset
+from activeph.errors import Paused
+from activeph.execute.base import Workers
+from activeph.labelling import obtain
+from activeph.progress import Progress
+from activeph.proposal import (
+    Pools,
+    Request,
+    campaign_pools,
+    choose_at_random,
+    run_all,
+    select,
+    test_pools,
+)
+from activeph.records import Configuration, Dataset, Failure, Label, System
+from activeph.report.results import metrics_record
+from activeph.rundir import RunDirectory, write_arrays, write_json
+from activeph.seeds import derive_seed
+from activeph.state import Pick, State, Step, Trajectory, fold, selection_event
+from activeph.store.journal import Journal
+from activeph.store.ledger import Ledger, label_key
+from activeph.tasks import FitTask, PredictTask, fit_member, predict_blocks
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What the steps of a campaign work with. Everything that changes lies in the journal, the ledger and the files."""
+
+    campaign: Campaign
+    systems: Mapping[str, System]
+    directory: RunDirectory
+    journal: Journal
+    ledger: Ledger
+    workers: Workers
+    progress: Progress
+
+    @property
+    def state(self) -> State:
+        """Where the campaign stands, read from the journal."""
+        return fold(self.journal.events())
+
+
+def run_rounds(loop: Loop) -> None:
+    """Carry a campaign from wherever it stands to its end."""
+    choose_test_set(loop)
+    number = 0
+    while steps := open_steps(loop.campaign, loop.state, number):
+        propose(loop, steps)
+        label(loop, number)
+        train(loop, steps)
+        evaluate(loop, steps)
+        number += 1
+
+
+def is_complete(campaign: Campaign, state: State) -> bool:
+    """Return whether every step that the budget allows has been evaluated."""
+    number = 0
+    while steps := open_steps(campaign, state, number):
+        if any(step not in state.evaluated for step in steps):
+            return False
+        number += 1
+    return True
+
+
+def trajectories(campaign: Campaign) -> list[Trajectory]:
+    """Return every repeat of every arm, in the order of the campaign file."""
+    return [Trajectory(arm, repeat) for repeat in range(campaign.budget.repeats) for arm in campaign.arms]
+
+
+def open_steps(campaign: Campaign, state: State, number: int) -> list[Step]:
+    """Return the steps of round ``number``: those of all trajectories that have budget left and a goal not yet met."""
+    steps = []
+    for trajectory in trajectories(campaign):
+        before = Step(*trajectory, number - 1)
+        spent = len(state.spent(trajectory, before=number))
+        exhausted = number > 0 and not state.picks.get(before)
+        if spent < campaign.budget.labels and not exhausted and not _goal_met(campaign, state, before):
+            steps.append(Step(*trajectory, number))
+    return steps
+
+
+def choose_test_set(loop: Loop) -> None:
+    """Draw the frozen test set; it is labelled together with the first round."""
+    if loop.state.test is not None:
+        return
+    pools = test_pools(loop.campaign, loop.systems)
+    indices = choose_at_random(derive_seed(loop.campaign.seed, "test"), pools, loop.campaign.test.n, ())
+    picks = _picks(loop, pools, indices, None)
+    loop.journal.append({"event": "test", "picks": [asdict(pick) for pick in picks]})
+
+
+def propose(loop: Loop, steps: Sequence[Step]) -> None:
+    """Select the batch of every step that has none yet."""
+    state = loop.state
+    missing = [step for step in steps if step not in state.picks]
+    first = [step for step in missing if step.round == 0]
+    for step in first:
+        pools = campaign_pools(loop.campaign, loop.systems, step)
+        seed = derive_seed(loop.campaign.seed, "initial", step.repeat)
+        n = min(loop.campaign.budget.initial, loop.campaign.budget.labels)
+        _record_selection(loop, step, pools, choose_at_random(seed, pools, n, _taken(state, step)), None)
+    later = [_request(loop, state, step) for step in missing if step.round > 0]
+    chosen = select(loop.campaign, loop.systems, later, loop.workers, loop.progress)
+    for step, (indices, uncertainties) in chosen.items():
+        _record_selection(loop, step, campaign_pools(loop.campaign, loop.systems, step), indices, uncertainties)
+
+
+def label(loop: Loop, number: int) -> None:
+    """Label the batches of all trajectories of a round in one submission, and the test set with the first."""
+    state = loop.state
+    if number in state.labelled:
+        return
+    wanted = _configurations(test_pools(loop.campaign, loop.systems), state.test or ()) if number == 0 else {}
+    steps = [step for step in state.picks if step.round == number]
+    for step in steps:
+        wanted |= _configurations(campaign_pools(loop.campaign, loop.systems, step), state.picks[step])
+    with loop.progress.stage(f"round {number}: labelling", len(wanted)) as stage:
+        obtain(loop.campaign.label, list(wanted.values()), loop.ledger, loop.workers, lambda _: stage.advance())
+    for step in steps:
+        _write_selection(loop, step, state)
+    if number == 0:
+        _write_truth(loop, state)
+    loop.journal.append({"event": "label", "round": number})
+
+
+def train(loop: Loop, steps: Sequence[Step]) -> None:
+    """Train the ensemble of every step on all that its trajectory has labelled."""
+    state = loop.state
+    missing = [step for step in steps if step not in state.trained]
+    members = range(loop.campaign.model.members)
+    tasks = [_fit_task(loop, state, step, member) for step in missing for member in members]
+    run_all(loop.workers, fit_member, tasks, f"round {steps[0].round}: training", loop.progress)
+    for step in missing:
+        loop.journal.append({"event": "train", **step._asdict()})
+
+
+def evaluate(loop: Loop, steps: Sequence[Step]) -> None:
+    """Measure the error of every step's ensemble on the test set."""
+    state = loop.state
+    missing = [step for step in steps if step not in state.evaluated]
+    truth = _dataset(loop, state.test or ())
+    tasks = [PredictTask(loop.campaign.model, _members(loop, step), loop.systems, truth.blocks) for step in missing]
+    predictions = run_all(loop.workers, predict_blocks, tasks, f"round {steps[0].round}: testing", loop.progress)
+    for step, prediction in zip(missing, predictions, strict=True):
+        spent = state.spent(Trajectory(step.arm, step.repeat), before=step.round + 1)
+        failures = sum(isinstance(loop.ledger.get(pick.key), Failure) for pick in spent)
+        metrics = {
+            **step._asdict(),
+            "labels": len(spent),
+            "failures": failures,
+            "targets": metrics_record(truth.targets, prediction.mean, prediction.std, truth.target_names),
+        }
+        folder = loop.directory.round(*step)
+        write_arrays(folder / "test_predictions.npz", mean=prediction.mean, std=prediction.std)
+        write_json(folder / "metrics.json", metrics)
+        loop.journal.append({"event": "evaluate", **step._asdict(), "metrics": metrics})
+
+
+def _goal_met(campaign: Campaign, state: State, step: Step) -> bool:
+    goals = campaign.budget.target_error
+    if not goals or step not in state.evaluated:
+        return False
+    measured = state.evaluated[step]["targets"]
+    return all(measured[name]["mae"] <= goal for name, goal in goals.items())
+
+
+def _taken(state: State, step: Step) -> frozenset[tuple[str, str]]:
+    """Return what a step must not choose again: the test set and all that its trajectory has spent."""
+    spent = state.spent(Trajectory(step.arm, step.repeat), before=step.round)
+    return frozenset((pick.system, pick.id) for pick in [*(state.test or ()), *spent])
+
+
+def _request(loop: Loop, state: State, step: Step) -> Request:
+    spent = state.spent(Trajectory(step.arm, step.repeat), before=step.round)
+    n = min(loop.campaign.budget.batch, loop.campaign.budget.labels - len(spent))
+    states = _members(loop, Step(step.arm, step.repeat, step.round - 1))
+    return Request(step, n, _taken(state, step), states, _dataset(loop, spent).blocks)
+
+
+def _members(loop: Loop, step: Step) -> tuple[Path, ...]:
+    return tuple(loop.directory.member(*step, member) for member in range(loop.campaign.model.members))
+
+
+def _fit_task(loop: Loop, state: State, step: Step, member: int) -> FitTask:
+    spent = state.spent(Trajectory(step.arm, step.repeat), before=step.round + 1)
+    warm = loop.directory.member(step.arm, step.repeat, step.round - 1, member) if step.round else None
+    # the same seed for all arms: what differs between them is the data alone
+    seed = derive_seed(loop.campaign.seed, "member", step.repeat, step.round, member)
+    path = loop.directory.member(*step, member)
+    return FitTask(loop.campaign.model, _dataset(loop, spent), loop.systems, seed, warm, path)
+
+
+def _dataset(loop: Loop, picks: Sequence[Pick]) -> Dataset:
+    """Return what of the picks became labels. Raises Paused where nothing did."""
+    found = [(pick, loop.ledger.get(pick.key)) for pick in picks]
+    good = [(pick, entry) for pick, entry in found if isinstance(entry, Label)]
+    if not good:
+        raise Paused(
+            f"at least one of {len(picks)} calculations must converge but got none; "
+            f"read the reasons in {loop.directory.labels} and change the labeler's settings or the sampler."
+        )
+    return make_dataset(
+        [entry for _, entry in good],
+        [pick.system for pick, _ in good],
+        [_temperature(pick) for pick, _ in good],
+        loop.campaign.targets,
+    )
+
+
+def _temperature(pick: Pick) -> float:
+    return float("nan") if pick.temperature is None else pick.temperature
+
+
+def _record_selection(
+    loop: Loop, step: Step, pools: Pools, indices: Sequence[int], uncertainties: Sequence[float] | None
+) -> None:
+    picks = _picks(loop, pools, indices, uncertainties)
+    loop.journal.append(selection_event(step, picks, sum(pools.lengths)))
+
+
+def _picks(loop: Loop, pools: Pools, indices: Sequence[int], uncertainties: Sequence[float] | None) -> list[Pick]:
+    places = pools.split(indices)
+    spreads = uncertainties or [None] * len(places)
+    return [
+        Pick(
+            id=candidate.id,
+            system=candidate.system,
+            index=index,
+            temperature=None if np.isnan(candidate.temperature) else candidate.temperature,
+            key=label_key(candidate.configuration, loop.campaign.label.fingerprint),
+            uncertainty=spread,
+        )
+        for candidate, (_, index), spread in zip(pools.candidates(indices), places, spreads, strict=True)
+    ]
+
+
+def _configurations(pools: Pools, picks: Sequence[Pick]) -> dict[str, Configuration]:
+    """Return the configurations of picks by ledger key, drawn again from their pools."""
+    by_system = dict(zip(pools.names, pools.pools, strict=True))
+    return {pick.key: by_system[pick.system].block(pick.index, pick.index + 1).configuration(0) for pick in picks}
+
+
+def _write_selection(loop: Loop, step: Step, state: State) -> None:
+    candidates = [
+        {**asdict(pick), "failed": isinstance(loop.ledger.get(pick.key), Failure)} for pick in state.picks[step]
+    ]
+    content = {**step._asdict(), "pool_size": state.pool_sizes[step], "candidates": candidates}
+    write_json(loop.directory.round(*step) / "selection.json", content)
+
+
+def _write_truth(loop: Loop, state: State) -> None:
+    picks = state.test or ()
+    truth = _dataset(loop, picks)
+    temperatures = np.concatenate([block.temperatures for block in truth.blocks])
+    systems = np.concatenate([[block.system] * len(block) for block in truth.blocks])
+    write_arrays(
+        loop.directory.truth,
+        targets=truth.targets,
+        temperatures=temperatures,
+        systems=systems,
+        target_names=np.array(truth.target_names),
+    )

@@ -1,0 +1,47 @@
+"""From labels to the arrays that models train on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from activeph.records import Block, Configuration, Dataset, Label
+from activeph.targets import read_targets
+
+
+def stack(system: str, configurations: Sequence[Configuration], temperatures: Sequence[float]) -> Block:
+    """Return configurations of one system as a block."""
+    return Block(
+        system=system,
+        species=np.stack([configuration.numbers for configuration in configurations]),
+        positions=np.stack([configuration.positions for configuration in configurations]),
+        cells=np.stack([configuration.cell for configuration in configurations]),
+        temperatures=np.asarray(temperatures, dtype=np.float64),
+    )
+
+
+def system_order(systems: Sequence[str]) -> list[int]:
+    """Return the order in which a dataset holds items: systems by name, within a system as given."""
+    return sorted(range(len(systems)), key=lambda index: (systems[index], index))
+
+
+def make_dataset(
+    labels: Sequence[Label], systems: Sequence[str], temperatures: Sequence[float], target_names: Sequence[str]
+) -> Dataset:
+    """Return the dataset of labels, the system's name and temperature (K) of each given beside it."""
+    order = system_order(systems)
+    blocks, forces = [], []
+    for name in sorted(set(systems)):
+        rows = [index for index in order if systems[index] == name]
+        blocks.append(stack(name, [labels[i].configuration for i in rows], [temperatures[i] for i in rows]))
+        forces.append(np.stack([labels[i].forces for i in rows]))
+    ordered = [labels[index] for index in order]
+    return Dataset(
+        blocks=tuple(blocks),
+        target_names=tuple(target_names),
+        targets=np.array([read_targets(label, target_names) for label in ordered]).reshape(-1, len(target_names)),
+        energies=np.array([label.energy for label in ordered]),
+        forces=tuple(forces),
+        stresses=np.array([label.stress for label in ordered]).reshape(-1, 6),
+    )

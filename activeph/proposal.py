@@ -1,0 +1,187 @@
+"""Propose, score, select: from the pools of an arm to the candidates of one round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from activeph.config import Campaign
+from activeph.errors import ActivephError, InputError
+from activeph.execute.base import Workers
+from activeph.progress import Progress
+from activeph.records import Block, Candidate, Failed, IntArray, Prediction, System
+from activeph.sample.base import Pool, Sampler, pick
+from activeph.seeds import derive_seed, generator
+from activeph.state import Step
+from activeph.tasks import SCORING_BLOCK, PredictTask, ScoreTask, join_predictions, predict_blocks, score_pool
+
+SCORING_TASK = 2 * SCORING_BLOCK  # candidates per task: small enough to fill the workers, large enough to be worth one
+Task = TypeVar("Task")
+Value = TypeVar("Value")
+ID_CHUNK = 10_000  # names compared at once, so that a pool of a million does not hold a million strings
+
+
+@dataclass(frozen=True)
+class Pools:
+    """The pools of one sampler over all systems, indexed as one sequence in the order of the campaign's systems."""
+
+    sampler: Sampler
+    names: tuple[str, ...]  # of the systems
+    sizes: tuple[int, ...]  # asked of each system; a finite source may hold fewer
+    seeds: tuple[int, ...]
+    pools: tuple[Pool, ...]
+
+    @property
+    def lengths(self) -> list[int]:
+        """True sizes of the systems' pools."""
+        return [pool.size for pool in self.pools]
+
+    def free(self, taken: Collection[tuple[str, str]]) -> IntArray:
+        """Return the joint indices of candidates that are not among ``taken`` (system, id)."""
+        free = np.ones(sum(self.lengths), dtype=bool)
+        offset = 0
+        for name, pool in zip(self.names, self.pools, strict=True):
+            ids = {identifier for system, identifier in taken if system == name}
+            for start in range(0, pool.size if ids else 0, ID_CHUNK):
+                indices = range(start, min(start + ID_CHUNK, pool.size))
+                for index, identifier in zip(indices, pool.ids(indices), strict=True):
+                    free[offset + index] = identifier not in ids
+            offset += pool.size
+        return np.flatnonzero(free)
+
+    def split(self, indices: Sequence[int]) -> list[tuple[int, int]]:
+        """Return (number of the system, index in its pool) of each joint index."""
+        edges = np.cumsum([0, *self.lengths])
+        numbers = np.searchsorted(edges, np.asarray(indices, dtype=np.int64), side="right") - 1
+        return [(int(n), int(i - edges[n])) for n, i in zip(numbers, indices, strict=True)]
+
+    def candidates(self, indices: Sequence[int]) -> list[Candidate]:
+        """Return the candidates at joint indices."""
+        return [pick(self.pools[number], [index])[0] for number, index in self.split(indices)]
+
+
+def campaign_pools(campaign: Campaign, systems: Mapping[str, System], step: Step) -> Pools:
+    """Return the pools of one round. Arms with equal samplers see equal pools in the same repeat and round."""
+    sampler = campaign.arms[step.arm].sample
+    # the first arm with this sampler names the stream: no path or hash in it, so a moved campaign draws the same
+    word = next(name for name, arm in campaign.arms.items() if arm.sample == sampler)
+    words = ("pool", word, step.repeat, step.round)
+    return _pools(campaign, sampler, systems, campaign.pool, words)
+
+
+def test_pools(campaign: Campaign, systems: Mapping[str, System]) -> Pools:
+    """Return the pools that the test set is drawn from."""
+    return _pools(campaign, campaign.test.sample, systems, campaign.test.n, ("test",))
+
+
+def choose_at_random(seed: int, pools: Pools, n: int, taken: Collection[tuple[str, str]]) -> list[int]:
+    """Return up to ``n`` distinct joint indices of candidates that are not taken."""
+    free = pools.free(taken)
+    return [int(index) for index in free[generator(seed).permutation(len(free))[:n]]]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One trajectory's wish for a batch."""
+
+    step: Step
+    n: int
+    taken: frozenset[tuple[str, str]]  # (system, id) of what is spent or in the test set
+    states: tuple[Path, ...]  # members trained in the round before
+    labelled: tuple[Block, ...]
+
+
+def select(
+    campaign: Campaign, systems: Mapping[str, System], requests: Sequence[Request], workers: Workers, progress: Progress
+) -> dict[Step, tuple[list[int], list[float] | None]]:
+    """Return the joint pool indices that each request selects, and their uncertainties where they were scored.
+
+    All pools that need scores are cut into tasks and scored together, so that every worker is busy to the end.
+    """
+    scored = [request for request in requests if campaign.arms[request.step.arm].select.needs_model]
+    scores = _score(campaign, systems, scored, workers, progress)
+    return {request.step: _select_one(campaign, systems, request, scores.get(request.step)) for request in requests}
+
+
+def _select_one(
+    campaign: Campaign,
+    systems: Mapping[str, System],
+    request: Request,
+    scores: tuple[Prediction, Prediction] | None,
+) -> tuple[list[int], list[float] | None]:
+    free = campaign_pools(campaign, systems, request.step).free(request.taken)
+    n = min(request.n, len(free))
+    selector = campaign.arms[request.step.arm].select
+    rng = generator(campaign.seed, "select", request.step.repeat, request.step.round)
+    if scores is None:
+        chosen = selector.select(len(free), np.empty((0, 0)), n, rng)
+        return [int(index) for index in free[chosen]], None
+    pool, labelled = scores
+    available = Prediction(pool.members[:, free], pool.features[free], pool.scale)
+    chosen = selector.select(available, labelled.features, n, rng)
+    return [int(index) for index in free[chosen]], [float(value) for value in available.uncertainty[chosen]]
+
+
+def _score(
+    campaign: Campaign, systems: Mapping[str, System], requests: Sequence[Request], workers: Workers, progress: Progress
+) -> dict[Step, tuple[Prediction, Prediction]]:
+    """Return the predictions of the pool and of the labelled set for each request."""
+    tasks = [task for request in requests for task in _score_tasks(campaign, systems, request)]
+    labelled = [PredictTask(campaign.model, request.states, systems, request.labelled) for request in requests]
+    known = run_all(workers, predict_blocks, labelled, "reading the labelled sets", progress)
+    parts = run_all(
+        workers, score_pool, tasks, "scoring the pools", progress, [task.stop - task.start for task in tasks]
+    )
+    scores = {}
+    for request, features in zip(requests, known, strict=True):
+        own = [part for part, task in zip(parts, tasks, strict=True) if task.states == request.states]
+        scores[request.step] = (join_predictions(own), features)
+    return scores
+
+
+def _score_tasks(campaign: Campaign, systems: Mapping[str, System], request: Request) -> Iterator[ScoreTask]:
+    pools = campaign_pools(campaign, systems, request.step)
+    for name, size, seed, length in zip(pools.names, pools.sizes, pools.seeds, pools.lengths, strict=True):
+        for start in range(0, length, SCORING_TASK):
+            stop = min(start + SCORING_TASK, length)
+            yield ScoreTask(campaign.model, request.states, systems, pools.sampler, name, size, seed, start, stop)
+
+
+def run_all(
+    workers: Workers,
+    function: Callable[[Task], Value],
+    tasks: Sequence[Task],
+    title: str,
+    progress: Progress,
+    sizes: Sequence[int] | None = None,
+) -> list[Value]:
+    """Return the values of all tasks in their order. Raises ActivephError with the remote traceback if one fails."""
+    values: dict[int, Value] = {}
+    if not tasks:
+        return []
+    sizes = sizes or [1] * len(tasks)
+    with progress.stage(title, sum(sizes)) as stage:
+        for outcome in workers.map(function, tasks):
+            if isinstance(outcome, Failed):
+                raise ActivephError(
+                    f"step {title!r} must finish but got {outcome.error}; run again to repeat it.\n{outcome.traceback}"
+                )
+            values[outcome.index] = outcome.value
+            stage.advance(sizes[outcome.index])
+    return [values[index] for index in range(len(tasks))]
+
+
+def _pools(
+    campaign: Campaign, sampler: Sampler, systems: Mapping[str, System], n: int, words: tuple[str | int, ...]
+) -> Pools:
+    names = tuple(systems)
+    sizes = tuple(n // len(names) + (number < n % len(names)) for number in range(len(names)))
+    seeds = tuple(derive_seed(campaign.seed, *words, name) for name in names)
+    pools = tuple(sampler.pool(systems[name], size, seed) for name, size, seed in zip(names, sizes, seeds, strict=True))
+    if not any(pool.size for pool in pools):
+        raise InputError(f"sampler {sampler.kind!r} must offer candidates but got none; check its settings.")
+    return Pools(sampler, names, sizes, seeds, pools)

@@ -1,0 +1,79 @@
+"""The run directory: one place that names every file of a campaign, and how files become true."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths of one campaign's files. Nothing is created by asking for a path."""
+
+    root: Path
+
+    @property
+    def campaign(self) -> Path:
+        """The resolved campaign file."""
+        return self.root / "campaign.yaml"
+
+    @property
+    def journal(self) -> Path:
+        """The append-only record of finished steps."""
+        return self.root / "journal.jsonl"
+
+    @property
+    def labels(self) -> Path:
+        """The ledger's directory."""
+        return self.root / "labels"
+
+    @property
+    def report(self) -> Path:
+        """Pictures and tables."""
+        return self.root / "report"
+
+    @property
+    def truth(self) -> Path:
+        """Targets of the test set."""
+        return self.root / "test" / "truth.npz"
+
+    def system(self, name: str) -> Path:
+        """Force constants of one system, readable by phonopy."""
+        return self.root / "systems" / name / "phonopy_params.yaml"
+
+    def round(self, arm: str, repeat: int, number: int) -> Path:
+        """Directory of one round of one repeat of an arm."""
+        return self.root / "arms" / arm / f"repeat-{repeat}" / f"round-{number:03d}"
+
+    def member(self, arm: str, repeat: int, number: int, member: int) -> Path:
+        """State of one trained member."""
+        return self.round(arm, repeat, number) / f"member-{member}.pt"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that is either absent, old or complete: beside, fsync, rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with beside.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    beside.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON by :func:`write_bytes`."""
+    write_bytes(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def write_arrays(path: Path, **arrays: Any) -> None:
+    """Write an npz file by :func:`write_bytes`."""
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    write_bytes(path, stream.getvalue())

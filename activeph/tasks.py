@@ -1,0 +1,92 @@
+"""What workers do besides labelling: train a member, score a part of a pool, predict a dataset. Picklable, pure.
+
+A worker reads the members' states from the run directory (shared by all nodes of a cluster), so that a task stays small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from activeph.models.base import Model, Predictor
+from activeph.records import Block, Dataset, Prediction, System
+from activeph.rundir import write_bytes
+from activeph.sample.base import Sampler
+
+
+@dataclass(frozen=True)
+class FitTask:
+    """Train one member on a dataset and write its state to ``path``."""
+
+    model: Model
+    dataset: Dataset
+    systems: Mapping[str, System]
+    seed: int
+    warm: Path | None
+    path: Path
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """Predict candidates start..stop-1 of a pool with the ensemble whose states lie at ``states``."""
+
+    model: Model
+    states: tuple[Path, ...]
+    systems: Mapping[str, System]
+    sampler: Sampler
+    system: str
+    n: int
+    seed: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class PredictTask:
+    """Predict blocks with the ensemble whose states lie at ``states``."""
+
+    model: Model
+    states: tuple[Path, ...]
+    systems: Mapping[str, System]
+    blocks: tuple[Block, ...]
+
+
+SCORING_BLOCK = 256  # candidates predicted at once: bounds memory, and fixed so that scores do not depend on chunks
+
+
+def fit_member(task: FitTask) -> Path:
+    """Run a :class:`FitTask`; return where the state is."""
+    warm = task.warm.read_bytes() if task.warm else None
+    write_bytes(task.path, task.model.fit(task.dataset, task.systems, task.seed, warm))
+    return task.path
+
+
+def score_pool(task: ScoreTask) -> Prediction:
+    """Run a :class:`ScoreTask`; candidates are drawn, scored and forgotten block by block."""
+    predictor = _load(task.model, task.states, task.systems)
+    pool = task.sampler.pool(task.systems[task.system], task.n, task.seed)
+    starts = range(task.start, task.stop, SCORING_BLOCK)
+    blocks = (pool.block(start, min(start + SCORING_BLOCK, task.stop)) for start in starts)
+    return join_predictions([predictor.predict(block) for block in blocks])
+
+
+def predict_blocks(task: PredictTask) -> Prediction:
+    """Run a :class:`PredictTask`; structures follow the blocks one after the other."""
+    predictor = _load(task.model, task.states, task.systems)
+    return join_predictions([predictor.predict(block) for block in task.blocks])
+
+
+def join_predictions(parts: Sequence[Prediction]) -> Prediction:
+    """Concatenate predictions of one ensemble along the structures; features are kept in single precision."""
+    return Prediction(
+        members=np.concatenate([part.members for part in parts], axis=1),
+        features=np.concatenate([np.asarray(part.features, dtype=np.float32) for part in parts]),
+        scale=parts[0].scale,
+    )
+
+
+def _load(model: Model, states: Sequence[Path], systems: Mapping[str, System]) -> Predictor:
+    return model.load([path.read_bytes() for path in states], systems)
