@@ -1,6 +1,6 @@
 """What workers do besides labelling: train a member, score a part of a pool, predict a dataset. Picklable, pure.
 
-A worker reads the members' states from the run directory (shared by all nodes of a cluster), so that a task stays small.
+A worker reads members' states from the run directory (shared by all nodes of a cluster), so that a task stays small.
 """
 
 from __future__ import annotations
