@@ -1,0 +1,1 @@
+"""Which candidates are worth a label: one file per method, each a pure function of scores and features."""

@@ -1,0 +1,161 @@
+"""What every selector promises, whatever its method."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from activeph.errors import InputError
+from activeph.kinds import BUILT_IN, load_kind
+from activeph.records import Prediction
+
+SELECTORS = {kind: load_kind("selectors", kind)() for kind in BUILT_IN["selectors"]} | {
+    f"modal-{name}": load_kind("selectors", "modal")(strategy=name)
+    for name in ("max_std_sampling", "margin_sampling", "vote_entropy_sampling", "max_UCB")
+}
+SCORED = [name for name, selector in SELECTORS.items() if selector.needs_model]
+DIVERSE = [name for name in SCORED if name in {"lcmd", "maxdist", "maxdet", "kmeans++"}]
+
+
+def make_prediction(size: int, seed: int = 0, members: int = 4, width: int = 6) -> Prediction:
+    rng = np.random.default_rng(seed)
+    return Prediction(rng.normal(size=(members, size, 2)), rng.normal(size=(size, width)), np.array([0.5, 2.0]))
+
+
+def ask(name: str, prediction: Prediction, n: int, labelled: np.ndarray | None = None, seed: int = 1) -> np.ndarray:
+    selector = SELECTORS[name]
+    if labelled is None:
+        labelled = np.random.default_rng(7).normal(size=(5, prediction.features.shape[1]))
+    pool = prediction if selector.needs_model else len(prediction.features)
+    return selector.select(pool, labelled, n, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), size=st.integers(1, 60), seed=st.integers(0, 99), n_labelled=st.integers(0, 8))
+def test_batch_is_distinct_and_in_range(name: str, data: st.DataObject, size: int, seed: int, n_labelled: int) -> None:
+    n = data.draw(st.integers(1, size))
+    labelled = np.random.default_rng(seed).normal(size=(n_labelled, 6))
+    chosen = ask(name, make_prediction(size, seed), n, labelled)
+    assert chosen.shape == (n,)
+    assert chosen.dtype == np.int64
+    assert len(set(chosen.tolist())) == n
+    assert chosen.min() >= 0
+    assert chosen.max() < size
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_same_arguments_same_answer(name: str) -> None:
+    prediction = make_prediction(80)
+    assert np.array_equal(ask(name, prediction, 20), ask(name, prediction, 20))
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_arguments_and_global_random_state_stay_as_they_were(name: str) -> None:
+    prediction = make_prediction(40)
+    labelled = np.random.default_rng(2).normal(size=(5, 6))
+    before = [array.copy() for array in (prediction.members, prediction.features, prediction.scale, labelled)]
+    state = np.random.get_state()[1].copy()
+    ask(name, prediction, 9, labelled)
+    after = (prediction.members, prediction.features, prediction.scale, labelled)
+    assert all(np.array_equal(one, other) for one, other in zip(before, after, strict=True))
+    assert np.array_equal(state, np.random.get_state()[1])
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_whole_pool_may_be_taken(name: str) -> None:
+    assert sorted(ask(name, make_prediction(12), 12).tolist()) == list(range(12))
+
+
+@pytest.mark.parametrize("n", [0, -1, 13])
+@pytest.mark.parametrize("name", SELECTORS)
+def test_impossible_counts_are_refused(name: str, n: int) -> None:
+    with pytest.raises(InputError, match=f"but got {n}"):
+        ask(name, make_prediction(12), n)
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_constant_feature_changes_nothing(name: str) -> None:
+    prediction = make_prediction(50)
+    labelled = np.random.default_rng(3).normal(size=(5, 6))
+    wider = Prediction(prediction.members, np.hstack([prediction.features, np.full((50, 1), 3e4)]), prediction.scale)
+    plain = ask(name, prediction, 10, labelled)
+    assert np.array_equal(plain, ask(name, wider, 10, np.hstack([labelled, np.full((5, 1), 3e4)])))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("name", SCORED)
+def test_non_finite_numbers_are_refused(name: str, bad: float) -> None:
+    prediction = make_prediction(20)
+    prediction.features[3, 1] = bad
+    with pytest.raises(InputError, match="must be finite"):
+        ask(name, prediction, 4)
+    prediction = make_prediction(20)
+    with pytest.raises(InputError, match="labelled set must be finite"):
+        ask(name, prediction, 4, np.full((2, 6), bad))
+    prediction.members[1, 2, 0] = bad
+    with pytest.raises(InputError, match="predictions of the pool must be finite"):
+        ask(name, prediction, 4)
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_pool_without_scores_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="needs predictions"):
+        SELECTORS[name].select(20, np.empty((0, 6)), 4, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_features_of_other_width_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"shape \[S, 6\] but got shape \(3, 5\)"):
+        ask(name, make_prediction(20), 4, np.zeros((3, 5)))
+
+
+@pytest.mark.parametrize("labelled", [np.empty((0, 6)), np.empty((0, 0)), np.empty(0)])
+@pytest.mark.parametrize("name", SELECTORS)
+def test_nothing_labelled_yet(name: str, labelled: np.ndarray) -> None:
+    assert len(set(ask(name, make_prediction(30), 7, labelled).tolist())) == 7
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_single_member_and_single_candidate(name: str) -> None:
+    assert len(ask(name, make_prediction(10, members=1), 3)) == 3
+    assert ask(name, make_prediction(1), 1).tolist() == [0]
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_identical_candidates_are_still_distinct_indices(name: str) -> None:
+    prediction = Prediction(np.zeros((3, 9, 2)), np.zeros((9, 6)), np.ones(2))
+    assert sorted(ask(name, prediction, 9, np.zeros((2, 6))).tolist()) == list(range(9))
+
+
+@pytest.mark.parametrize("name", DIVERSE)
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_of_what_is_labelled_come_last(name: str, seed: int) -> None:
+    prediction = make_prediction(30, seed)
+    labelled = prediction.features[20:]
+    assert max(ask(name, prediction, 20, labelled).tolist()) < 20
+
+
+@pytest.mark.parametrize("name", ["uncertainty", *DIVERSE])
+@pytest.mark.parametrize("seed", range(5))
+def test_order_of_the_pool_is_irrelevant(name: str, seed: int) -> None:
+    """Every candidate is there twice; whatever the order, the same kinds of candidate are taken."""
+    base = make_prediction(40, seed)
+    twice = np.tile(np.arange(40), 2)
+    shuffled = np.random.default_rng(seed).permutation(twice)
+    taken = []
+    for rows in (twice, shuffled):
+        pool = Prediction(base.members[:, rows], base.features[rows], base.scale)
+        taken.append(rows[ask(name, pool, 16)].tolist())
+    assert taken[0] == taken[1]
+    assert name == "uncertainty" or len(set(taken[0])) == 16
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_survives_the_campaign_file(name: str) -> None:
+    selector = SELECTORS[name]
+    again = type(selector).model_validate(selector.model_dump(mode="json"))
+    assert again == selector
+    assert again.content_hash() == selector.content_hash()
