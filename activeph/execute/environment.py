@@ -1,0 +1,33 @@
+"""The environment of a worker: one process per core, and memory kept between operations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+KEPT_BYTES = "2000000000"
+"""glibc hands large temporaries back to the system after every operation unless told otherwise; keeping them makes
+networks 1.4 to 3 times faster on a CPU. Read when a process starts, so it must be in the environment before."""
+
+
+def worker_environment(threads: int, base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables of a worker process, added to ``base`` (default: this process's)."""
+    environment = dict(os.environ if base is None else base)
+    environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    environment.setdefault("MALLOC_MMAP_THRESHOLD_", KEPT_BYTES)
+    environment.setdefault("MALLOC_TRIM_THRESHOLD_", KEPT_BYTES)
+    return environment
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use: its affinity where the system knows it (batch jobs are pinned)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,116 @@
+"""GFN2-xTB through tblite: labels in a second, no files to bring. Gamma point only.
+
+C. Bannwarth, S. Ehlert, S. Grimme, J. Chem. Theory Comput. 15, 1652 (2019). GFN1-xTB is not offered: its forces are
+wrong in periodic cells.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import socket
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from activeph.errors import InputError, LabelFailed
+from activeph.label.edges import band_edges
+from activeph.label.fingerprint import settings_fingerprint
+from activeph.records import Configuration, Label
+from activeph.section import Section
+
+HEAVIEST_ELEMENT = 86  # radon: the parametrisation ends there
+LOG_NAME = "scf.log"
+
+
+class XtbLabeler(Section):
+    """GFN2-xTB at the Gamma point of the given cell."""
+
+    kind: Literal["xtb"] = "xtb"
+    accuracy: float = Field(1.0, gt=0.0, le=1000.0)
+    """Threshold of the self-consistency relative to tblite's default; smaller is tighter."""
+    max_iterations: int = Field(250, ge=1)
+    """Iterations after which a calculation counts as unconverged."""
+    electronic_temperature: float = Field(300.0, ge=0.0)
+    """Temperature of the Fermi occupations (K)."""
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits of the settings and the version of tblite."""
+        return settings_fingerprint(self, code_version=importlib.metadata.version("tblite"))
+
+    def check(self, configuration: Configuration) -> None:
+        """Raise InputError where an element has no parameters."""
+        from ase.data import chemical_symbols
+
+        heavy = sorted({int(number) for number in configuration.numbers if number > HEAVIEST_ELEMENT})
+        if heavy:
+            names = ", ".join(chemical_symbols[number] for number in heavy)
+            raise InputError(
+                f"label.kind xtb (GFN2-xTB) must have elements up to radon but got {names}; use another label.kind."
+            )
+
+    def label(self, configuration: Configuration, workdir: Path) -> Label:
+        """Return the label; the iterations are left in ``scf.log``. Raises LabelFailed where it does not converge."""
+        self.check(configuration)
+        log: list[str] = []
+        start = time.perf_counter()
+        try:
+            return self._run(configuration, log, start)
+        finally:
+            (workdir / LOG_NAME).write_text("\n".join(log) + "\n", encoding="utf-8")
+
+    def _run(self, configuration: Configuration, log: list[str], start: float) -> Label:
+        from ase.units import Bohr, Hartree, kB
+        from tblite.exceptions import TBLiteRuntimeError
+        from tblite.interface import Calculator
+
+        try:
+            calculator = Calculator(
+                "GFN2-xTB",
+                np.asarray(configuration.numbers),
+                configuration.positions / Bohr,
+                lattice=configuration.cell / Bohr,
+                periodic=np.array([True, True, True]),
+                color=False,
+                logger=log.append,
+            )
+            calculator.set("accuracy", self.accuracy)
+            calculator.set("max-iter", self.max_iterations)
+            calculator.set("temperature", self.electronic_temperature * kB / Hartree)
+            calculator.set("verbosity", 1)
+            result = calculator.singlepoint().dict()
+        except TBLiteRuntimeError as error:
+            kind = "unconverged" if "not converged" in str(error) else "crashed"
+            raise LabelFailed(kind, f"tblite: {error}") from error
+        volume = abs(np.linalg.det(configuration.cell))
+        virial = np.asarray(result["virial"]) * Hartree / volume
+        eigenvalues = np.atleast_2d(result["orbital-energies"])[:, None, :] * Hartree
+        occupations = np.atleast_2d(result["orbital-occupations"])[:, None, :]
+        edges = band_edges(eigenvalues, occupations)
+        return Label(
+            configuration=configuration,
+            energy=float(result["energy"]) * Hartree,
+            forces=-np.asarray(result["gradient"]) * Hartree / Bohr,
+            stress=virial.flat[[0, 4, 8, 5, 2, 1]],
+            band_gap=edges.band_gap,
+            direct_band_gap=edges.direct_band_gap,
+            valence_band_maximum=edges.valence_band_maximum,
+            conduction_band_minimum=edges.conduction_band_minimum,
+            eigenvalues=eigenvalues,
+            occupations=occupations,
+            provenance=self._provenance(log, time.perf_counter() - start),
+        )
+
+    def _provenance(self, log: list[str], wall_time: float) -> dict[str, Any]:
+        return {
+            "code": "tblite",
+            "code_version": importlib.metadata.version("tblite"),
+            "fingerprint": self.fingerprint,
+            "settings": {"method": "GFN2-xTB", **self.model_dump(mode="json")},
+            "scf_iterations": sum(1 for line in log if line.strip()[:1].isdigit()),
+            "wall_time": wall_time,
+            "host": socket.gethostname(),
+        }

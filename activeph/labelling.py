@@ -1,0 +1,154 @@
+"""From configurations to labels through the ledger: what is known is read, what is missing is calculated once.
+
+A worker writes its result into the ledger itself, so it counts whether or not the driver is still there.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from activeph.errors import LabelFailed, Paused
+from activeph.execute.base import Workers
+from activeph.identity import aligned, label_key
+from activeph.label.base import Labeler
+from activeph.records import Configuration, Failed, Failure, Label
+from activeph.store.ledger import Ledger
+
+RETRIED = frozenset({"crashed", "timeout"})
+"""Failures that another attempt may cure; the others would only cost the same again."""
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""Reasons of the file system that would fail every label: the campaign pauses instead of burning its budget."""
+UNWRITABLE = NO_SPACE | {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTDIR}
+"""The same where the ledger itself is written, and not by a code, whose own permissions may be at fault."""
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """One label or failure that :func:`obtain` has come by."""
+
+    key: str
+    outcome: Label | Failure
+    is_new: bool  # calculated just now, not read from the ledger
+
+
+@dataclass(frozen=True)
+class LabelTask:
+    """One calculation, as it travels to a worker."""
+
+    labeler: Labeler
+    configuration: Configuration
+    key: str
+    ledger: Path
+    is_last: bool = False  # no further attempt: record whatever comes
+
+
+def obtain(
+    labeler: Labeler,
+    configurations: Sequence[Configuration],
+    ledger: Ledger,
+    workers: Workers,
+    on_done: Callable[[Obtained], None] | None = None,
+) -> dict[str, Label | Failure]:
+    """Return label or failure of every configuration by ledger key; like configurations share one.
+
+    Labels come aligned with the first configuration that has their key. Raises Paused where the ledger's file system
+    refuses to be written.
+    """
+    fingerprint = labeler.fingerprint
+    wanted: dict[str, Configuration] = {}
+    for configuration in configurations:
+        wanted.setdefault(label_key(configuration, fingerprint), configuration)
+    found: dict[str, Label | Failure] = {}
+
+    def note(key: str, is_new: bool) -> bool:
+        outcome = ledger.get(key)
+        if outcome is None:
+            return False
+        found[key] = aligned(outcome, wanted[key]) if isinstance(outcome, Label) else outcome
+        if on_done is not None:
+            on_done(Obtained(key, found[key], is_new))
+        return True
+
+    missing = [key for key in wanted if not note(key, is_new=False)]
+    tasks = [LabelTask(labeler, wanted[key], key, ledger.root) for key in missing]
+    again = _submit(tasks, workers, ledger, note)
+    _submit([replace(task, is_last=True) for task in again], workers, ledger, note)
+    return {key: found[key] for key in wanted}
+
+
+def _submit(
+    tasks: list[LabelTask], workers: Workers, ledger: Ledger, note: Callable[[str, bool], bool]
+) -> list[LabelTask]:
+    """Run the tasks; return those that deserve another attempt."""
+    again = []
+    for outcome in workers.map(calculate, tasks):
+        task = tasks[outcome.index]
+        if isinstance(outcome, Failed):
+            if not task.is_last:
+                again.append(task)
+                continue
+            failure = Failure("crashed", outcome.error, {"traceback": outcome.traceback})
+            _record_loss(ledger, task, failure)
+        elif outcome.value is not None:
+            raise Paused(f"labels cannot be written to {ledger.root}: {outcome.value}; mend that, then run again.")
+        note(task.key, True)
+    return again
+
+
+def _record_loss(ledger: Ledger, task: LabelTask, failure: Failure) -> None:
+    """Record the failure of a task whose worker died; the worker's own result stands if it came that far."""
+    try:
+        ledger.put(task.key, task.configuration, failure)
+    except OSError as error:
+        raise Paused(f"labels cannot be written to {ledger.root}: {error}; mend that, then run again.") from error
+
+
+def calculate(task: LabelTask) -> str | None:
+    """Make one calculation and record it: what a worker does. Return None, or why the ledger cannot be written.
+
+    A failure that another attempt may cure is raised instead of recorded, unless this is the last attempt.
+    """
+    ledger = Ledger(task.ledger)
+    if ledger.state(task.key) is not None:
+        return None  # another arm, repeat or campaign was faster
+    start = time.perf_counter()
+    try:
+        with ledger.workdir(task.key) as workdir:
+            outcome = _outcome(task, workdir)
+            is_new = ledger.put(task.key, task.configuration, outcome, workdir)
+        kind = "label" if isinstance(outcome, Label) else outcome.kind
+        ledger.log_calculation(task.key, kind if is_new else "duplicate", time.perf_counter() - start)
+    except OSError as error:
+        if error.errno in UNWRITABLE:
+            return str(error)
+        raise
+    return None
+
+
+def _outcome(task: LabelTask, workdir: Path) -> Label | Failure:
+    start = time.perf_counter()
+
+    def failure(kind: str, message: str, **facts: Any) -> Failure:
+        facts |= {"wall_time": time.perf_counter() - start, "host": socket.gethostname()}
+        return Failure(kind, message, {"fingerprint": task.labeler.fingerprint, **facts})
+
+    try:
+        return task.labeler.label(task.configuration, workdir)
+    except LabelFailed as error:
+        if error.kind in RETRIED and not task.is_last:
+            raise
+        return failure(error.kind, error.message)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            raise
+        message = f"{type(error).__name__}: {error}"
+        if not task.is_last:
+            raise LabelFailed("crashed", message) from error
+        return failure("crashed", message, traceback=traceback.format_exc())

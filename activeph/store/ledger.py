@@ -1,0 +1,161 @@
+"""Every label and failure, one directory each: nothing is paid for twice.
+
+``<root>/3f/3f9c…/`` holds ``label.json`` (or ``failure.json``), ``arrays.npz`` and what the code left. It is written
+beside under a hidden name, flushed, and renamed: a directory that exists is whole. Any number of processes and hosts
+may write at once; the first to rename wins. There is no index and nothing to open.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from activeph.identity import configuration_key, label_key
+from activeph.records import Configuration, Failure, Label
+from activeph.store.durable import sync_directory, sync_tree
+from activeph.store.records_io import FAILURE_NAME, LABEL_NAME, read_outcome, write_outcome
+
+__all__ = ["Ledger", "configuration_key", "label_key"]
+
+CALCULATIONS = "calculations"  # directory of logs, one file per writing process
+
+
+class Ledger:
+    """The labels below a directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root).absolute()
+
+    def directory(self, key: str) -> Path:
+        """Return where a key's record is, or would be."""
+        return self.root / key[:2] / key
+
+    def get(self, key: str) -> Label | Failure | None:
+        """Return what is known of a calculation, None for nothing. Raises InputError where the record is damaged."""
+        return read_outcome(self.directory(key))
+
+    def state(self, key: str) -> str | None:
+        """Return ``label``, ``failure`` or None without reading the record."""
+        directory = self.directory(key)
+        if (directory / LABEL_NAME).exists():
+            return "label"
+        return "failure" if (directory / FAILURE_NAME).exists() else None
+
+    def keys(self) -> Iterator[str]:
+        """Yield the keys of all records, labels and failures, sorted."""
+        for shelf in _names(self.root):
+            if len(shelf) == 2:
+                yield from (name for name in _names(self.root / shelf) if not name.startswith("."))
+
+    @contextmanager
+    def workdir(self, key: str) -> Iterator[Path]:
+        """Give a fresh directory beside the record; whatever is not put into the ledger is removed at the end."""
+        final = self.directory(key)
+        owner = f"{socket.gethostname()}.{os.getpid()}"
+        path = final.with_name(f".{key}@{owner}@{uuid.uuid4().hex[:8]}")
+        path.mkdir(parents=True)
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def put(
+        self,
+        key: str,
+        configuration: Configuration,
+        outcome: Label | Failure,
+        workdir: Path | None = None,
+        replace: bool = False,
+    ) -> bool:
+        """Make a record true. Return False where there is one already (it stays, unless ``replace``).
+
+        ``workdir`` is a directory of :meth:`workdir` and becomes the record; its files are kept. Raises OSError where
+        the file system refuses; then nothing is recorded.
+        """
+        if workdir is None:
+            with self.workdir(key) as fresh:
+                return self.put(key, configuration, outcome, fresh, replace)
+        write_outcome(workdir, key, configuration, outcome)
+        sync_tree(workdir)
+        final = self.directory(key)
+        if replace and final.exists():
+            os.rename(final, workdir.with_name(f"{workdir.name}-old"))
+        try:
+            os.rename(workdir, final)  # refused where the directory exists, as records are never empty
+        except OSError:
+            if self.state(key) is None:
+                raise
+            return False
+        finally:
+            if replace:
+                shutil.rmtree(workdir.with_name(f"{workdir.name}-old"), ignore_errors=True)
+        sync_directory(final.parent)
+        return True
+
+    def log_calculation(self, key: str, outcome: str, seconds: float) -> None:
+        """Note that this process has finished a calculation: one line in a file that only this process writes."""
+        path = self.root / CALCULATIONS / f"{socket.gethostname()}-{os.getpid()}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"key": key, "outcome": outcome, "seconds": round(seconds, 3), "end": round(time.time(), 3)})
+        with path.open("ab") as stream:
+            stream.write(f"{line}\n".encode())
+
+    def calculations(self) -> list[dict[str, Any]]:
+        """Return every finished calculation (key, outcome, seconds, end), oldest first; torn lines are skipped."""
+        found = []
+        for name in _names(self.root / CALCULATIONS):
+            for line in (self.root / CALCULATIONS / name).read_text(errors="replace").splitlines():
+                try:
+                    found.append(json.loads(line))
+                except ValueError:
+                    continue
+        return sorted(found, key=lambda calculation: float(calculation["end"]))
+
+    def running(self) -> list[str]:
+        """Return the keys that are being calculated now, as far as this host can tell; sorted."""
+        return sorted({name[1:].partition("@")[0] for _, name in self._work() if not _is_dead(name)})
+
+    def sweep(self) -> int:
+        """Remove what dead processes of this host left half done; return how many directories."""
+        dead = [path / name for path, name in self._work() if _is_dead(name)]
+        for path in dead:
+            shutil.rmtree(path, ignore_errors=True)
+        return len(dead)
+
+    def _work(self) -> Iterator[tuple[Path, str]]:
+        for shelf in _names(self.root):
+            if len(shelf) == 2:
+                for name in _names(self.root / shelf):
+                    if name.startswith("."):
+                        yield self.root / shelf, name
+
+
+def _names(directory: Path) -> list[str]:
+    """Return the names in a directory, sorted; none where there is no directory."""
+    try:
+        return sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _is_dead(name: str) -> bool:
+    """Return whether the owner in the name of a working directory is a dead process of this host."""
+    owner = name.split("@")[1] if name.count("@") >= 2 else ""
+    host, _, pid = owner.rpartition(".")
+    if host != socket.gethostname() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
