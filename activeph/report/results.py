@@ -1,0 +1,154 @@
+"""What a campaign has measured so far, read back from its run directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from activeph.errors import InputError
+from activeph.records import FloatArray
+from activeph.rundir import RunDirectory
+
+
+@dataclass(frozen=True)
+class Picked:
+    """One candidate that an arm paid for."""
+
+    id: str
+    system: str
+    temperature: float  # K, NaN where the sampler knows none
+    key: str  # ledger key
+    uncertainty: float  # dimensionless, NaN where nothing was scored
+    failed: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """One evaluated round of one repeat of one arm. S test structures, P targets."""
+
+    number: int
+    labels: int  # spent so far, failures included
+    failures: int  # of them
+    mean: FloatArray  # [S, P] internal units
+    std: FloatArray  # [S, P]
+    picked: tuple[Picked, ...]
+    pool_size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """Everything the report needs. ``rounds[arm][repeat]`` are the evaluated rounds in order, at least one each."""
+
+    name: str
+    target_names: tuple[str, ...]
+    truth: FloatArray  # [S, P] internal units
+    temperatures: FloatArray  # [S] K, NaN where unknown
+    systems: tuple[str, ...]  # [S]
+    baseline: str
+    rounds: Mapping[str, Mapping[int, tuple[Round, ...]]]
+    campaign: Mapping[str, Any] = field(default_factory=dict)  # the resolved campaign file
+
+    @property
+    def initial(self) -> int:
+        """Labels of the initial set."""
+        budget = self.campaign.get("budget") or {}
+        first = min((rounds[0].labels for arm in self.rounds.values() for rounds in arm.values()), default=0)
+        return int(budget.get("initial") or first)
+
+    @property
+    def budget(self) -> int:
+        """Labels that each repeat of each arm may spend."""
+        budget = self.campaign.get("budget") or {}
+        last = max((rounds[-1].labels for arm in self.rounds.values() for rounds in arm.values()), default=0)
+        return int(budget.get("labels") or last)
+
+    @property
+    def finished(self) -> bool:
+        """True where every repeat of every arm of the campaign has spent its budget."""
+        expected = int((self.campaign.get("budget") or {}).get("repeats") or 0)
+        return bool(self.rounds) and all(
+            len(arm) >= expected and all(rounds[-1].labels >= self.budget for rounds in arm.values())
+            for arm in self.rounds.values()
+        )
+
+
+def load_results(run_dir: Path) -> Results:
+    """Read a run directory, finished or not: rounds without predictions are left out.
+
+    Raises InputError where there is no campaign or nothing has been evaluated yet.
+    """
+    paths = RunDirectory(run_dir)
+    if not paths.campaign.is_file():
+        raise InputError(
+            f"run directory must hold campaign.yaml but got {run_dir}; give the directory that `activeph run` wrote."
+        )
+    campaign = yaml.safe_load(paths.campaign.read_text()) or {}
+    rounds = {arm: repeats for arm in _arm_names(paths, campaign) if (repeats := _load_arm(paths, arm))}
+    if not rounds or not paths.truth.is_file():
+        raise InputError(
+            f"run directory must hold at least one evaluated round but got none in {run_dir}; "
+            "run the campaign further, then ask again."
+        )
+    with np.load(paths.truth) as truth:
+        return Results(
+            name=str(campaign.get("name", run_dir.name)),
+            target_names=tuple(str(name) for name in truth["target_names"]),
+            truth=truth["targets"],
+            temperatures=truth["temperatures"],
+            systems=tuple(str(name) for name in truth["systems"]),
+            baseline=str(campaign.get("baseline") or ("random" if "random" in rounds else next(iter(rounds)))),
+            rounds=rounds,
+            campaign=campaign,
+        )
+
+
+def _arm_names(paths: RunDirectory, campaign: Mapping[str, Any]) -> list[str]:
+    """Arms in the order of the campaign file."""
+    found = sorted(path.name for path in (paths.root / "arms").glob("*") if path.is_dir())
+    written = [str(name) for name in campaign.get("arms") or {}]
+    return [name for name in written if name in found] + [name for name in found if name not in written]
+
+
+def _load_arm(paths: RunDirectory, arm: str) -> dict[int, tuple[Round, ...]]:
+    numbers = sorted(int(path.name.partition("-")[2]) for path in (paths.root / "arms" / arm).glob("repeat-*"))
+    loaded = {number: _load_repeat(paths, arm, number) for number in numbers}
+    return {number: rounds for number, rounds in loaded.items() if rounds}
+
+
+def _load_repeat(paths: RunDirectory, arm: str, repeat: int) -> tuple[Round, ...]:
+    rounds: list[Round] = []
+    while (found := _load_round(paths.round(arm, repeat, len(rounds)), len(rounds))) is not None:
+        rounds.append(found)
+    return tuple(rounds)
+
+
+def _load_round(folder: Path, number: int) -> Round | None:
+    files = [folder / name for name in ("metrics.json", "selection.json", "test_predictions.npz")]
+    if not all(path.is_file() for path in files):
+        return None
+    metrics, selection = (json.loads(path.read_text()) for path in files[:2])
+    with np.load(files[2]) as arrays:
+        mean, std = arrays["mean"], arrays["std"]
+    picked = tuple(_picked(entry) for entry in selection["candidates"])
+    return Round(number, metrics["labels"], metrics["failures"], mean, std, picked, int(selection["pool_size"]))
+
+
+def _picked(entry: Mapping[str, Any]) -> Picked:
+    return Picked(
+        id=str(entry["id"]),
+        system=str(entry["system"]),
+        temperature=_number(entry.get("temperature")),
+        key=str(entry["key"]),
+        uncertainty=_number(entry.get("uncertainty")),
+        failed=bool(entry.get("failed", False)),
+    )
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
