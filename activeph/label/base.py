@@ -18,6 +18,10 @@ class Labeler(Protocol):
         """12 hex digits: a hash of everything that can change the answer (settings, code and its version)."""
         ...
 
+    def check(self, configuration: Configuration) -> None:
+        """Raise InputError where a configuration cannot be treated at all: unknown element, missing file or program."""
+        ...
+
     def label(self, configuration: Configuration, workdir: Path) -> Label:
         """Return the label; files it wants to keep go to ``workdir``. Raises LabelFailed where there is no answer."""
         ...

@@ -1,0 +1,159 @@
+"""Any calculator of ASE, by import path and arguments."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import math
+import socket
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from activeph.errors import InputError, LabelFailed
+from activeph.label.edges import UNKNOWN, BandEdges, band_edges
+from activeph.label.fingerprint import settings_fingerprint
+from activeph.records import Configuration, FloatArray, Label
+from activeph.section import Section
+
+NO_BANDS = np.zeros((0, 0, 0))
+
+
+class AseLabeler(Section):
+    """Runs an ASE calculator in the worker's own process.
+
+    Energy and forces are needed; a stress that the calculator does not know is NaN. Bands are read where it has ASE's
+    methods for eigenvalues, occupations and k-points of electrons, and are NaN (and empty) where it has not, as in
+    force fields. A calculator that says ``converged = False`` or raises ASE's ``CalculationFailed`` with the word
+    "converge" gave no label.
+    """
+
+    kind: Literal["ase"] = "ase"
+    calculator: str = Field(pattern=r"^[\w.]+[:.]\w+$")
+    """Import path of a class or function that returns a calculator, such as ``ase.calculators.emt:EMT``."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments of the call, passed on as they are."""
+
+    @property
+    def fingerprint(self) -> str:
+        """12 hex digits of path, arguments and the version of the package that provides the calculator."""
+        return settings_fingerprint(self, code_version=self._version())
+
+    def check(self, configuration: Configuration) -> None:
+        """Raise InputError where the calculator cannot be made."""
+        self._calculator()
+
+    def label(self, configuration: Configuration, workdir: Path) -> Label:
+        """Return the label. Raises LabelFailed where the calculator says that it did not converge."""
+        from ase import Atoms
+        from ase.calculators.calculator import CalculationFailed
+
+        start = time.perf_counter()
+        atoms = Atoms(configuration.numbers, configuration.positions, cell=configuration.cell, pbc=True)
+        calculator = self._calculator()
+        if "directory" not in self.arguments and getattr(calculator, "directory", None) is not None:
+            calculator.directory = str(workdir)
+        atoms.calc = calculator
+        try:
+            energy = float(atoms.get_potential_energy())
+            forces = np.array(atoms.get_forces(), dtype=np.float64)
+            stress = _stress(atoms)
+        except CalculationFailed as error:
+            raise LabelFailed("unconverged" if "converge" in str(error) else "crashed", str(error)) from error
+        if _says_unconverged(calculator):
+            raise LabelFailed("unconverged", f"{self.calculator} reports that it has not converged")
+        eigenvalues, occupations, edges = _bands(calculator)
+        return Label(
+            configuration=configuration,
+            energy=energy,
+            forces=forces,
+            stress=stress,
+            band_gap=edges.band_gap,
+            direct_band_gap=edges.direct_band_gap,
+            valence_band_maximum=edges.valence_band_maximum,
+            conduction_band_minimum=edges.conduction_band_minimum,
+            eigenvalues=eigenvalues,
+            occupations=occupations,
+            provenance=self._provenance(calculator, time.perf_counter() - start),
+        )
+
+    def _calculator(self) -> Any:
+        module, separator, name = self.calculator.rpartition(":")
+        if not separator:
+            module, _, name = self.calculator.rpartition(".")
+        try:
+            maker = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise InputError(
+                f"label.calculator must be the import path of an ASE calculator but got {self.calculator!r} ({error}); "
+                "write it as module:Class and install its package."
+            ) from error
+        try:
+            return maker(**self.arguments)
+        except Exception as error:
+            raise InputError(
+                f"label.arguments must suit {self.calculator} but got {type(error).__name__}: {error}; correct them."
+            ) from error
+
+    def _version(self) -> str | None:
+        package = self.calculator.replace(":", ".").partition(".")[0]
+        names = importlib.metadata.packages_distributions().get(package, [])
+        return importlib.metadata.version(names[0]) if names else None
+
+    def _provenance(self, calculator: Any, wall_time: float) -> dict[str, Any]:
+        iterations = getattr(calculator, "get_number_of_iterations", None)
+        return {
+            "code": type(calculator).__name__,
+            "code_version": self._version(),
+            "fingerprint": self.fingerprint,
+            "settings": self.model_dump(mode="json"),
+            "scf_iterations": iterations() if callable(iterations) else None,
+            "wall_time": wall_time,
+            "host": socket.gethostname(),
+        }
+
+
+def _stress(atoms: Any) -> FloatArray:
+    from ase.calculators.calculator import PropertyNotImplementedError
+
+    try:
+        return np.array(atoms.get_stress(), dtype=np.float64)
+    except (PropertyNotImplementedError, NotImplementedError):
+        return np.full(6, math.nan)
+
+
+def _says_unconverged(calculator: Any) -> bool:
+    converged = getattr(calculator, "converged", None)
+    if callable(converged):
+        converged = converged()
+    return converged is False
+
+
+def _bands(calculator: Any) -> tuple[FloatArray, FloatArray, BandEdges]:
+    """Return eigenvalues and occupations [spins, k-points, bands] and their edges; empty where they are not known."""
+    try:
+        weights = np.asarray(calculator.get_k_point_weights(), dtype=np.float64)
+        channels = range(int(calculator.get_number_of_spins()))
+        points = range(len(weights))
+        eigenvalues = np.array([[calculator.get_eigenvalues(kpt=k, spin=s) for k in points] for s in channels])
+        occupations = np.array([[calculator.get_occupation_numbers(kpt=k, spin=s) for k in points] for s in channels])
+    except (AttributeError, NotImplementedError, TypeError, RuntimeError):
+        return NO_BANDS, NO_BANDS, UNKNOWN
+    if eigenvalues.dtype == object or eigenvalues.size == 0 or eigenvalues.shape != occupations.shape:
+        return NO_BANDS, NO_BANDS, UNKNOWN
+    occupations = _per_k_point(occupations, weights)
+    return eigenvalues, occupations, band_edges(eigenvalues, occupations, weights / weights.sum())
+
+
+def _per_k_point(occupations: FloatArray, weights: FloatArray) -> FloatArray:
+    """Return occupations that are 2 or 1 where full; some calculators multiply them by the weight of the k-point.
+
+    The lowest band is always full, which tells the two conventions apart.
+    """
+    full = 2.0 if len(occupations) == 1 else 1.0
+    shares = weights / weights.sum()
+    is_weighted = np.allclose(occupations[:, :, 0], full * shares, rtol=1e-3)
+    return occupations / shares[None, :, None] if is_weighted else occupations
