@@ -52,7 +52,8 @@ def wrong_value(expected: str, remedy: str) -> PydanticCustomError:
     return PydanticCustomError("activeph", "{expected}; {remedy}", {"expected": expected, "remedy": remedy})
 
 
-def _existing(value: object) -> Path:
+def existing_path(value: object) -> Path:
+    """Return the absolute path of an existing file; the validator behind :data:`InputPath`."""
     if not isinstance(value, str | Path) or not str(value):
         raise wrong_value("must be the path of a file", "write it relative to the file it stands in")
     path = Path(os.path.abspath(os.path.join(getattr(value, "folder", ""), os.path.expanduser(value))))
@@ -61,5 +62,5 @@ def _existing(value: object) -> Path:
     return path
 
 
-InputPath = Annotated[Path, BeforeValidator(_existing)]
+InputPath = Annotated[Path, BeforeValidator(existing_path)]
 """A file or folder that must exist; absolute after validation."""

@@ -1,0 +1,151 @@
+"""The resolved campaign file of a run directory, and what may change in it between two starts of the same run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import activeph
+from activeph.config.document import short, shown
+from activeph.config.schema import Campaign
+from activeph.errors import InputError
+from activeph.rundir import RunDirectory, write_bytes
+
+DISTRIBUTIONS = (
+    "ase", "e3nn", "mace-torch", "modAL-python", "numpy", "phonopy", "pydantic", "scikit-learn", "scipy", "spglib",
+    "symfc", "tblite", "torch", "torch-geometric",
+)  # fmt: skip
+"""Packages that can change a number."""
+
+MAY_GROW = ("budget.labels", "budget.repeats")
+MAY_CHANGE = ("execute.", "budget.target_error", "name")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One key that two resolved campaigns disagree on; ``None`` stands for a key that is not there."""
+
+    key: str
+    old: Any
+    new: Any
+
+    @property
+    def allowed(self) -> bool:
+        """Whether a run may go on with the new value: nothing finished depends on it."""
+        if self.key in MAY_GROW:
+            return isinstance(self.old, int) and isinstance(self.new, int) and self.new >= self.old
+        return self.key.startswith(MAY_CHANGE)
+
+
+def open_run(campaign: Campaign, directory: RunDirectory) -> Campaign:
+    """Write the resolved campaign of a new run, or check that an old run may go on with it; return the campaign.
+
+    Raises InputError where the file asks for something else than what the run was begun with.
+    """
+    new = resolved(campaign)
+    if directory.campaign.exists():
+        refused = [change for change in differences(read_resolved(directory.campaign), new) if not change.allowed]
+        if refused:
+            raise InputError(_refusal(refused[0], directory))
+    write_bytes(directory.campaign, yaml.safe_dump(new, sort_keys=False, allow_unicode=True).encode())
+    return campaign
+
+
+def resolved(campaign: Campaign) -> dict[str, Any]:
+    """Return every key with its value, the contents of the input files as hashes, and the versions in use."""
+    values = json.loads(campaign.model_dump_json())
+    files = {key: _digest(path) for key, path in _paths(campaign.model_dump())}
+    return {**values, "files": files, "versions": versions()}
+
+
+def read_resolved(path: Path) -> dict[str, Any]:
+    """Return the resolved campaign of a run directory."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{shown(path)} must be a resolved campaign but got {reason}; is it a run directory?"
+        ) from None
+    if not isinstance(content, dict):
+        raise InputError(f"{shown(path)} must be a resolved campaign but got {short(content)}; is it a run directory?")
+    return content
+
+
+def versions() -> dict[str, str]:
+    """Return the version of everything that can change a number. Imports nothing."""
+    found = {"python": ".".join(platform.python_version_tuple()[:2]), "activeph": activeph.__version__}
+    for name in DISTRIBUTIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
+    """Return the keys that differ. A file that moved but holds the same is no difference."""
+    before, after = dict(_flat(old)), dict(_flat(new))
+    moved = {key.removeprefix("files.") for key in before if key.startswith("files.") and before[key] == after.get(key)}
+    keys = [key for key in {**before, **after} if key not in moved]
+    return [Difference(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
+
+
+def _refusal(change: Difference, directory: RunDirectory) -> str:
+    if change.key.startswith("versions."):
+        package = change.key.removeprefix("versions.")
+        return (
+            f"{shown(directory.root)} must go on with {package} {change.old} but got {change.new}; "
+            "install that version, or start anew with another --output"
+        )
+    if change.key.startswith("files."):
+        return (
+            f"the file under {change.key.removeprefix('files.')} must stay what {shown(directory.root)} was begun with "
+            "but got other content; restore it, or start anew with another --output"
+        )
+    remedy = "it may be raised only" if change.key in MAY_GROW else "restore it"
+    return (
+        f"{change.key} must stay {short(change.old)}, as {shown(directory.root)} was begun with, but got "
+        f"{short(change.new)}; {remedy}, or start anew with another --output"
+    )
+
+
+def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves with dotted keys; lists count as leaves unless they hold mappings."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _flat(item, f"{key}.{name}".removeprefix("."))
+    elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        for index, item in enumerate(value):
+            yield from _flat(item, f"{key}.{index}")
+    else:
+        yield key, value
+
+
+def _paths(value: Any, key: str = "") -> Iterator[tuple[str, Path]]:
+    if isinstance(value, Path):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _paths(item, f"{key}.{name}".removeprefix("."))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _paths(item, f"{key}.{index}")
+
+
+def _digest(path: Path) -> str:
+    """Return 12 hex digits of what a file, or all files of a folder, hold."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            digest.update(str(file.relative_to(path)).encode() if file != path else b"")
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,283 @@
+"""The keys of a campaign file, their defaults, and the checks that need no other file.
+
+Field docstrings are what ``activeph schema`` and error sentences show; defaults are those a physicist would choose.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from activeph.config.kind import Role
+from activeph.execute.base import Executor
+from activeph.label.base import Labeler
+from activeph.models.base import Model
+from activeph.sample.base import Sampler
+from activeph.section import InputPath, Section, existing_path, wrong_value
+from activeph.select.base import Selector
+from activeph.targets import TARGETS
+
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Temperature = Annotated[float, Field(gt=0, le=10_000)]
+Temperatures = Annotated[tuple[Temperature, ...], Field(strict=False, min_length=1)]
+
+
+def _folder_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", name):
+        raise wrong_value("must be usable as a folder name", "use letters, digits and . _ + - only, 64 at most")
+    return name
+
+
+Name = Annotated[str, AfterValidator(_folder_name)]
+
+
+def _target_name(name: str) -> str:
+    if name not in TARGETS:
+        close = difflib.get_close_matches(name, TARGETS, n=1)
+        raise wrong_value(
+            f"must be one of {', '.join(TARGETS)}", f"did you mean {close[0]!r}?" if close else "choose one of them"
+        )
+    return name
+
+
+TargetName = Annotated[str, AfterValidator(_target_name)]
+
+
+def _as_matrix(value: object) -> object:
+    """Turn three repetitions into a diagonal matrix; anything else is left to the type check."""
+    if isinstance(value, list | tuple) and len(value) == 3 and all(type(item) is int for item in value):
+        return [[n if i == j else 0 for j in range(3)] for i, n in enumerate(value)]
+    return value
+
+
+Row = Annotated[tuple[int, int, int], Field(strict=False)]
+Matrix = tuple[Row, Row, Row]
+
+
+def _supercell(matrix: Matrix) -> Matrix:
+    (a, b, c), (d, e, f), (g, h, i) = matrix
+    determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+    if not 1 <= determinant <= 1000 or (b == c == d == f == g == h == 0 and min(a, e, i) < 1):
+        raise wrong_value(
+            "must be three positive integers or a 3x3 integer matrix of determinant 1 to 1000", "such as [2, 2, 2]"
+        )
+    return matrix
+
+
+Supercell = Annotated[Matrix, Field(strict=False), BeforeValidator(_as_matrix), AfterValidator(_supercell)]
+
+
+def _file_or_labeler(value: object) -> object:
+    return value if value == "from-labeler" else existing_path(value)
+
+
+ForceConstants = Annotated[Literal["from-labeler"] | Path, BeforeValidator(_file_or_labeler)]
+
+
+class SystemSection(Section):
+    """One crystal: its structure, the supercell that is labelled, and its force constants."""
+
+    structure: InputPath
+    """File with the unit cell at equilibrium, in any format that ASE reads (CIF, POSCAR, extended XYZ, ...)."""
+    name: Name
+    """Name of the system in tables and folders; default: the structure's file name without its ending."""
+    supercell: Supercell = ((2, 0, 0), (0, 2, 0), (0, 0, 2))
+    """Repetitions of the unit cell such as [2, 2, 2], or a 3x3 integer matrix in phonopy's convention."""
+    force_constants: ForceConstants = "from-labeler"
+    """File with force constants (phonopy_params.yaml, FORCE_SETS, FORCE_CONSTANTS, force_constants.hdf5), or
+    from-labeler: finite displacements labelled like everything else."""
+    displacement: float = Field(default=0.02, gt=0, le=0.5)
+    """Finite displacement for from-labeler, in Å."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_by_structure(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "name" not in values and isinstance(values.get("structure"), str):
+            return {**values, "name": Path(os.path.basename(values["structure"])).stem}
+        return values
+
+
+class Arm(Section):
+    """One way to spend the budget: what proposes configurations and what chooses among them."""
+
+    sample: Annotated[Sampler, Role("samplers")]
+    """Sampler that proposes the candidates."""
+    select: Annotated[Selector, Role("selectors")]
+    """Selector that chooses the batch among the candidates."""
+
+
+class Budget(Section):
+    """What every repeat of every arm may spend, and when it may stop earlier."""
+
+    labels: Count = 250
+    """Number of labels each repeat of each arm may spend, the initial ones included."""
+    initial: Count = 25
+    """Number of labels in the first round, drawn at random from the arm's pool."""
+    batch: Count = 25
+    """Number of labels in each later round."""
+    repeats: int = Field(default=3, ge=1, le=1000)
+    """Number of repeats (seeds) of each arm; error bands come from them."""
+    target_error: dict[TargetName, Annotated[float, Field(gt=0)]] = {}
+    """Mean absolute error at which a repeat stops early, by target, in the unit that reports print."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _small_budgets_have_small_batches(cls, values: Any) -> Any:
+        if isinstance(values, dict) and type(values.get("labels")) is int:
+            return {"initial": min(25, values["labels"]), "batch": min(25, values["labels"]), **values}
+        return values
+
+    @field_validator("initial", "batch")
+    @classmethod
+    def _within_budget(cls, value: int, info: ValidationInfo) -> int:
+        labels = info.data.get("labels", value)
+        if value > labels:
+            raise wrong_value(
+                f"must be at most {labels} (budget.labels)", f"lower budget.{info.field_name} or raise budget.labels"
+            )
+        return value
+
+
+class TestSection(Section):
+    """The frozen test set: drawn and labelled once, shared by all arms, never trained on."""
+
+    __test__ = False  # not a test, whatever pytest thinks of its name
+
+    sample: Annotated[Sampler, Role("samplers")] = Field(default="phonon", validate_default=True)  # type: ignore[assignment]
+    """Sampler that proposes the test configurations."""
+    temperatures: Temperatures | None = None
+    """Temperatures of the test configurations in K; default: those of the campaign."""
+    n: int = Field(default=100, ge=2, le=1_000_000)
+    """Number of test configurations."""
+
+
+def _default_arms() -> Any:
+    return {
+        "active-phonon": {"sample": "phonon", "select": "lcmd"},
+        "random": {"sample": "random", "select": "random"},
+    }
+
+
+class Campaign(Section):
+    """A whole campaign file."""
+
+    name: Name
+    """Name of the campaign and of its run directory; default: the file's name without its ending."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of every random number of the campaign."""
+    systems: Annotated[tuple[SystemSection, ...], Field(strict=False, min_length=1)]
+    """Crystals of the campaign, each with at least a structure."""
+    targets: Annotated[tuple[TargetName, ...], Field(strict=False, min_length=1)] = (
+        "band_gap",
+        "valence_band_maximum",
+        "energy_per_atom",
+        "hydrostatic_stress",
+    )
+    """Properties that the model learns."""
+    temperatures: Temperatures = (150, 300, 450, 600)
+    """Temperatures of the configurations in K."""
+    arms: Annotated[dict[Name, Arm], Field(min_length=1)] = Field(default_factory=_default_arms, validate_default=True)
+    """Arms by name, each with a sampler and a selector."""
+    baseline: str = Field(default="", validate_default=True)
+    """Arm that the others are measured against; default: random, else the only one selecting at random."""
+    pool: Count = 2000
+    """Number of candidates in the pool of each round."""
+    label: Annotated[Labeler, Role("labelers")]
+    """Labeler: the electronic-structure code and its settings."""
+    model: Annotated[Model, Role("models")] = Field(default="gnn", validate_default=True)  # type: ignore[assignment]
+    """Model that learns the targets."""
+    budget: Budget = Budget()
+    """Labels to spend."""
+    test: TestSection = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
+    """The frozen test set."""
+    execute: Annotated[Executor, Role("executors")] = Field(default="processes", validate_default=True)  # type: ignore[assignment]
+    """Executor: where labels are computed and models trained."""
+
+    _source: Path | None = PrivateAttr(default=None)
+
+    @property
+    def source(self) -> Path | None:
+        """The file it was read from, so that later complaints can name the line."""
+        return self._source
+
+    def read_from(self, source: Path) -> Campaign:
+        """Return the same campaign that remembers its file."""
+        campaign = self.model_copy()
+        campaign._source = source
+        return campaign
+
+    @field_validator("systems")
+    @classmethod
+    def _systems_differ_by_name(cls, systems: tuple[SystemSection, ...]) -> tuple[SystemSection, ...]:
+        _refuse_repeats([system.name for system in systems], "have different names", "name each system with 'name:'")
+        return systems
+
+    @field_validator("targets")
+    @classmethod
+    def _targets_differ(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+        _refuse_repeats(list(targets), "name each target once", "remove the repeated one")
+        return targets
+
+    @field_validator("arms")
+    @classmethod
+    def _arms_know_temperatures(cls, arms: dict[str, Arm], info: ValidationInfo) -> dict[str, Arm]:
+        temperatures = info.data.get("temperatures")
+        return {name: arm.model_copy(update={"sample": _at(arm.sample, temperatures)}) for name, arm in arms.items()}
+
+    @field_validator("test")
+    @classmethod
+    def _test_knows_temperatures(cls, test: TestSection, info: ValidationInfo) -> TestSection:
+        temperatures = test.temperatures or info.data.get("temperatures")
+        return test.model_copy(update={"sample": _at(test.sample, temperatures)})
+
+    @field_validator("baseline")
+    @classmethod
+    def _baseline_is_an_arm(cls, baseline: str, info: ValidationInfo) -> str:
+        arms: dict[str, Arm] = info.data.get("arms", {})
+        if baseline in arms or not arms:
+            return baseline
+        at_random = [name for name, arm in arms.items() if arm.select.kind == "random"]
+        if not baseline and ("random" in arms or len(at_random) == 1):
+            return "random" if "random" in arms else at_random[0]
+        close = difflib.get_close_matches(baseline, arms, n=1)
+        raise wrong_value(
+            f"must be one of the arms {', '.join(arms)}",
+            f"did you mean {close[0]!r}?" if close else "name the arm that the others are measured against",
+        )
+
+    @field_validator("budget")
+    @classmethod
+    def _goals_are_targets(cls, budget: Budget, info: ValidationInfo) -> Budget:
+        unknown = sorted(set(budget.target_error) - set(info.data.get("targets", budget.target_error)))
+        if unknown:
+            raise wrong_value(
+                f"must set target_error only for targets of the campaign, not for {unknown[0]}",
+                "add it to targets or remove it here",
+            )
+        return budget
+
+
+def _refuse_repeats(names: list[str], rule: str, remedy: str) -> None:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise wrong_value(f"must {rule}, not twice {name!r},", remedy)
+
+
+def _at(sampler: Any, temperatures: tuple[float, ...] | None) -> Any:
+    """Return a sampler that was given no temperatures with those of the campaign."""
+    if "temperatures" in type(sampler).model_fields and sampler.temperatures is None:
+        return sampler.model_copy(update={"temperatures": temperatures})
+    return sampler
