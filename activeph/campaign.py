@@ -28,7 +28,7 @@ from activeph.proposal import (
     test_pools,
 )
 from activeph.records import Configuration, Dataset, Failure, Label, System
-from activeph.report.results import metrics_record
+from activeph.report.metrics import metrics_record
 from activeph.rundir import RunDirectory, write_arrays, write_json
 from activeph.seeds import derive_seed
 from activeph.state import Pick, State, Step, Trajectory, fold, selection_event
@@ -61,7 +61,7 @@ def run_rounds(loop: Loop) -> None:
     number = 0
     while steps := open_steps(loop.campaign, loop.state, number):
         propose(loop, steps)
-        label(loop, number)
+        label(loop, steps)
         train(loop, steps)
         evaluate(loop, steps)
         number += 1
@@ -120,22 +120,23 @@ def propose(loop: Loop, steps: Sequence[Step]) -> None:
         _record_selection(loop, step, campaign_pools(loop.campaign, loop.systems, step), indices, uncertainties)
 
 
-def label(loop: Loop, number: int) -> None:
-    """Label the batches of all trajectories of a round in one submission, and the test set with the first."""
+def label(loop: Loop, steps: Sequence[Step]) -> None:
+    """Label the batches of all steps in one submission, so that a queue stays full; the test set goes first."""
     state = loop.state
-    if number in state.labelled:
+    missing = [step for step in steps if step not in state.labelled]
+    if not missing:
         return
-    wanted = _configurations(test_pools(loop.campaign, loop.systems), state.test or ()) if number == 0 else {}
-    steps = [step for step in state.picks if step.round == number]
-    for step in steps:
+    is_first = not state.labelled
+    wanted = _configurations(test_pools(loop.campaign, loop.systems), state.test or ()) if is_first else {}
+    for step in missing:
         wanted |= _configurations(campaign_pools(loop.campaign, loop.systems, step), state.picks[step])
-    with loop.progress.stage(f"round {number}: labelling", len(wanted)) as stage:
+    with loop.progress.stage(f"round {steps[0].round}: labelling", len(wanted)) as stage:
         obtain(loop.campaign.label, list(wanted.values()), loop.ledger, loop.workers, lambda _: stage.advance())
-    for step in steps:
-        _write_selection(loop, step, state)
-    if number == 0:
+    if is_first:
         _write_truth(loop, state)
-    loop.journal.append({"event": "label", "round": number})
+    for step in missing:
+        _write_selection(loop, step, state)
+        loop.journal.append({"event": "label", **step._asdict()})
 
 
 def train(loop: Loop, steps: Sequence[Step]) -> None:
@@ -235,7 +236,7 @@ def _record_selection(
 
 def _picks(loop: Loop, pools: Pools, indices: Sequence[int], uncertainties: Sequence[float] | None) -> list[Pick]:
     places = pools.split(indices)
-    spreads = uncertainties or [None] * len(places)
+    spreads: Sequence[float | None] = uncertainties or [None] * len(places)
     return [
         Pick(
             id=candidate.id,

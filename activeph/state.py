@@ -43,7 +43,7 @@ class State:
     test: tuple[Pick, ...] | None = None
     picks: Mapping[Step, tuple[Pick, ...]] = field(default_factory=dict)
     pool_sizes: Mapping[Step, int] = field(default_factory=dict)
-    labelled: frozenset[int] = frozenset()  # rounds whose labels are all in the ledger
+    labelled: frozenset[Step] = frozenset()  # steps whose labels are all in the ledger
     trained: frozenset[Step] = frozenset()
     evaluated: Mapping[Step, Mapping[str, Any]] = field(default_factory=dict)  # metrics of each step
 
@@ -74,9 +74,7 @@ def _apply(state: State, event: Mapping[str, Any]) -> State:
     kind = event["event"]
     if kind == "test":
         return replace(state, test=_picks(event))
-    if kind == "label":
-        return replace(state, labelled=state.labelled | {event["round"]})
-    if kind not in ("select", "train", "evaluate"):
+    if kind not in ("select", "label", "train", "evaluate"):
         raise ActivephError(f"journal event must be one this version knows but got {kind!r}; use the newer version.")
     step = Step(event["arm"], event["repeat"], event["round"])
     if kind == "select":
@@ -85,6 +83,8 @@ def _apply(state: State, event: Mapping[str, Any]) -> State:
             picks={**state.picks, step: _picks(event)},
             pool_sizes={**state.pool_sizes, step: event["pool_size"]},
         )
+    if kind == "label":
+        return replace(state, labelled=state.labelled | {step})
     if kind == "train":
         return replace(state, trained=state.trained | {step})
     return replace(state, evaluated={**state.evaluated, step: event["metrics"]})

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "activeph"
-BOTTOM = {"__init__", "records", "errors", "seeds", "section", "targets", "progress", "kinds", "identity"}
+BOTTOM = {"__init__", "records", "errors", "seeds", "section", "targets", "progress", "kinds", "identity", "rundir"}
 PHYSICS = {"phonons", "graphs"}
 ROLES = {"sample", "models", "select", "label", "execute", "store", "report"}
-SHARED = {"config", "rundir", "systems", "dataset"}  # data in and out, known to the loop and above
+SHARED = {"config", "systems", "dataset"}  # data in and out, known to the loop and above
 LOOP = {"state", "tasks", "labelling", "proposal", "campaign", "entries"}
 TOP = {"build", "cli"}
 
@@ -28,7 +28,9 @@ def _imports(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("activeph"):
-            found |= {f"{node.module}.{alias.name}" if node.module == "activeph" else node.module for alias in node.names}
+            found |= {
+                f"{node.module}.{alias.name}" if node.module == "activeph" else node.module for alias in node.names
+            }
         elif isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names if alias.name.startswith("activeph")}
     return found
