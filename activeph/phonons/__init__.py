@@ -1,0 +1,1 @@
+"""Lattice dynamics in numpy: modes, thermal amplitudes, draws. No files, no learning."""

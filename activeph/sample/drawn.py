@@ -1,0 +1,136 @@
+"""The pool behind every sampler that displaces the atoms of a supercell at random."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from activeph.errors import InputError
+from activeph.records import Block, FloatArray, IntArray, System
+from activeph.sample.guards import Guard
+from activeph.section import Section
+from activeph.seeds import derive_seed
+
+BLOCK = 256
+"""Candidates drawn together. One random stream per block makes a candidate a function of (seed, index) at the speed
+of one stream; single streams per candidate cost five times the draw itself."""
+
+_ATTEMPTS = 100  # draws per candidate before the guards are called impossible
+
+
+class Draw(Protocol):
+    """Fresh displacements."""
+
+    def __call__(self, bits: np.random.SFC64, temperatures: IntArray) -> NDArray[np.floating]:
+        """Return displacements [B, N, 3] in Å for indices [B] into the pool's temperatures."""
+        ...
+
+
+class Guarded(Section):
+    """Keys that every displacing sampler has: what it refuses, and how it strains the cell."""
+
+    minimum_distance: float | None = Field(None, ge=0)
+    """Configurations with two atoms closer than this (Å) are drawn again; null: half the sum of covalent radii."""
+    largest_displacement: float | None = Field(None, gt=0)
+    """Configurations with an atom farther than this (Å) from its site are drawn again; null: no limit."""
+    strain: float = Field(0.0, ge=0, le=0.2)
+    """Standard deviation of each of the six components of a random homogeneous strain; 0: the cell stays."""
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnPool:
+    """Random displacements around the sites of a supercell, streamed."""
+
+    name: str  # what ids start with; differs where any configuration differs
+    system: System
+    size: int
+    seed: int
+    temperatures: FloatArray  # [T] K, NaN where the displacements know none; candidate i has temperature i mod T
+    draw: Draw
+    settings: Guarded
+
+    def __post_init__(self) -> None:
+        guard = Guard(self.system, self.settings.minimum_distance, self.settings.largest_displacement)
+        object.__setattr__(self, "_guard", guard)
+
+    def block(self, start: int, stop: int) -> Block:
+        """Return candidates start..stop-1; see :class:`activeph.sample.base.Pool`."""
+        if not 0 <= start <= stop <= self.size:
+            raise IndexError(f"block must lie in 0..{self.size} but got {start}..{stop}")
+        site, cell = self.system.supercell.positions, self.system.supercell.cell
+        positions = np.empty((stop - start, *site.shape))
+        cells = np.broadcast_to(cell, (stop - start, 3, 3))
+        if self.settings.strain:
+            cells = np.empty((stop - start, 3, 3))
+        for number in range(start // BLOCK, -(-stop // BLOCK)):
+            displacements, strains, _ = self._accepted(number)
+            low, high = max(start, number * BLOCK), min(stop, (number + 1) * BLOCK)
+            here, there = slice(low - number * BLOCK, high - number * BLOCK), slice(low - start, high - start)
+            np.add(displacements[here], site, out=positions[there])
+            if strains is not None:
+                positions[there] += site @ strains[here]
+                cells[there] = cell + cell @ strains[here]
+        species = np.broadcast_to(self.system.supercell.numbers, positions.shape[:2])
+        temperatures = self.temperatures[np.arange(start, stop) % len(self.temperatures)]
+        return Block(self.system.name, species, positions, cells, temperatures)
+
+    def ids(self, indices: Sequence[int]) -> list[str]:
+        """Return the candidates' names: sampler and system by content, seed and index."""
+        return [f"{self.name}-{self.seed}-{index}" for index in indices]
+
+    def refused_share(self) -> float:
+        """Return the share of draws that the guards refuse, measured on the first thousand candidates."""
+        counts = [self._accepted(number)[2] for number in range(min(4, -(-self.size // BLOCK)))]
+        return sum(counts) / (sum(counts) + BLOCK * len(counts)) if counts else 0.0
+
+    def _accepted(self, number: int) -> tuple[NDArray[np.floating], FloatArray | None, int]:
+        """Return displacements and strains of a whole block, and how many draws were refused on the way."""
+        guard: Guard = self._guard  # type: ignore[attr-defined]
+        turn = (number * BLOCK + np.arange(BLOCK)) % len(self.temperatures)
+        bits = np.random.SFC64(derive_seed(self.name, self.seed, number))
+        displacements = self.draw(bits, turn)
+        strains = self._strains(bits, BLOCK)
+        wrong = np.flatnonzero(~guard.accepts(displacements, strains))
+        refused = 0
+        for _ in range(_ATTEMPTS):
+            if len(wrong) == 0:
+                return displacements, strains, refused
+            refused += len(wrong)
+            displacements[wrong] = self.draw(bits, turn[wrong])
+            if strains is not None:
+                strains[wrong] = self._strains(bits, len(wrong))
+            again = guard.accepts(displacements[wrong], None if strains is None else strains[wrong])
+            wrong = wrong[~again]
+        raise InputError(
+            f"sampler must find configurations that its guards accept but got none in {_ATTEMPTS} draws for system "
+            f"{self.system.name!r} (minimum_distance {self.settings.minimum_distance}, largest_displacement "
+            f"{self.settings.largest_displacement}); lower the amplitude or temperature, or loosen the guards"
+        )
+
+    def _strains(self, bits: np.random.SFC64, n: int) -> FloatArray | None:
+        """Return symmetric strains [n, 3, 3]."""
+        if not self.settings.strain:
+            return None
+        values = np.random.Generator(bits).normal(0.0, self.settings.strain, (n, 6))
+        return np.asarray(values[:, [[0, 5, 4], [5, 1, 3], [4, 3, 2]]])
+
+
+def pool_name(kind: str, section: Section, system: System) -> str:
+    """Return a name that changes with the sampler's settings and with anything of the system."""
+    digest = hashlib.sha256(section.content_hash().encode())
+    for array in _arrays(system):
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return f"{system.name}-{kind}-{digest.hexdigest()[:12]}"
+
+
+def _arrays(system: System) -> list[NDArray[Any]]:
+    cell = system.supercell
+    constants = np.zeros(0) if system.force_constants is None else system.force_constants
+    return [cell.numbers, cell.positions, cell.cell, system.masses, constants]

@@ -1,0 +1,190 @@
+"""phonopy's files: force constants in, systems out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from activeph.errors import InputError
+from activeph.phonons.transfer import matched_sites, transferred
+from activeph.records import FloatArray, System
+from activeph.systems.load import check_file, compact, phonopy_of, system_of
+
+_COMPANIONS = ("phonopy_disp.yaml", "phonopy.yaml", "phonopy_params.yaml")
+
+
+def read_force_constants(system: System, path: Path) -> System:
+    """Return the system with the force constants of a phonopy file, of whatever supercell they were computed in.
+
+    The kind of file is told by its content. FORCE_SETS, FORCE_CONSTANTS and force_constants.hdf5 do not say which
+    cell they belong to: a phonopy yaml beside them does, else they are taken to be of the system's own supercell.
+    The acoustic sum rule and index permutation are imposed; Born charges are kept where the file has them.
+
+    Raises:
+        InputError: an unreadable file, or one of another crystal.
+    """
+    check_file(path, "force_constants")
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            phonon = _read(system, path)
+    except InputError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise InputError(
+            f"force_constants must be a phonopy file for this supercell but got {path} ({reason}); "
+            "give phonopy_params.yaml, FORCE_SETS, FORCE_CONSTANTS or force_constants.hdf5"
+        ) from error
+    return _adopted(system, phonon)
+
+
+def write_phonopy(system: System, path: Path) -> None:
+    """Write a phonopy_params.yaml that ``phonopy-load`` reads: cells, force constants, Born charges. Atomic."""
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    phonopy_of(system).save(beside, settings={"force_constants": system.force_constants is not None})
+    os.replace(beside, path)
+
+
+def _read(system: System, path: Path) -> Any:
+    """Return a phonopy object in Å and eV with symmetrised compact force constants."""
+    from phonopy import file_IO
+
+    kind = _kind(path)
+    if kind == "yaml":
+        phonon, unit = _phonopy_yaml(path)
+        if phonon.force_constants is None:
+            _solve(phonon, path)
+    else:
+        companion = next((path.with_name(name) for name in _COMPANIONS if path.with_name(name).exists()), None)
+        phonon, unit = _phonopy_yaml(companion) if companion else (phonopy_of(_bare(system)), "eV/angstrom^2")
+        if kind == "sets":
+            phonon.dataset = file_IO.parse_FORCE_SETS(path, natom=len(phonon.supercell))
+            _solve(phonon, path)
+        elif kind == "hdf5":
+            constants, own = file_IO.read_force_constants_hdf5(
+                path, p2s_map=phonon.primitive.p2s_map, return_physical_unit=True
+            )
+            unit = own or unit
+            _set(phonon, constants, path)
+        else:
+            _set(phonon, file_IO.parse_FORCE_CONSTANTS(path, p2s_map=phonon.primitive.p2s_map), path)
+    return _in_electronvolt(phonon, unit)
+
+
+def _adopted(system: System, phonon: Any) -> System:
+    """Return ``system`` with what a phonopy object in Å and eV knows of its forces."""
+    source = system_of(system.name, phonon)
+    born = dielectric = None
+    if phonon.nac_params is not None:
+        sites = matched_sites(source, system)
+        born, dielectric = np.array(phonon.nac_params["born"])[sites], np.array(phonon.nac_params["dielectric"])
+        matrix = np.rint(np.linalg.inv(source.unit_cell.cell).T @ system.supercell.cell.T).astype(int)
+        fits = np.allclose(matrix.T @ source.unit_cell.cell, system.supercell.cell, rtol=0.02, atol=0.02)
+        if fits and len(source.supercell.numbers) != len(system.supercell.numbers):
+            # Polar crystal, other size: interpolate what is short-ranged, with the dipole-dipole part taken apart.
+            source = system_of(system.name, phonon.ph2ph(matrix, with_nac=True))
+    return dataclasses.replace(
+        system, force_constants=transferred(source, system), born_charges=born, dielectric=dielectric
+    )
+
+
+def _kind(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if head.startswith(b"\x89HDF"):
+        return "hdf5"
+    if path.suffix in {".yaml", ".yml", ".xz", ".gz"}:
+        return "yaml"
+    lines = [line.split() for line in head.decode("utf-8", errors="replace").splitlines() if line.strip()]
+    numeric = all(_is_number(word) for word in lines[0]) if lines else False
+    if numeric and len(lines[0]) == 6:
+        return "sets"
+    if numeric and len(lines) > 1 and len(lines[0]) <= 2:
+        return "sets" if len(lines[0]) == 1 and len(lines[1]) == 1 else "constants"
+    return "yaml"
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _phonopy_yaml(path: Path) -> tuple[Any, str]:
+    """Return the phonopy object of a yaml file and the unit of its force constants. Nothing else on disk is read."""
+    from phonopy import Phonopy
+    from phonopy.interface.phonopy_yaml import PhonopyYaml
+    from phonopy.physical_units import get_calculator_physical_units
+
+    document = PhonopyYaml()
+    document.read(path)
+    if document.unitcell is None:
+        raise InputError(f"force_constants must be a phonopy file but got {path} without a unit cell; write it again")
+    primitive = "auto" if document.primitive_matrix is None else document.primitive_matrix
+    phonon = Phonopy(
+        document.unitcell, document.supercell_matrix, primitive_matrix=primitive, calculator=document.calculator
+    )
+    phonon.dataset = document.dataset
+    if document.force_constants is not None:
+        _set(phonon, document.force_constants, path)
+    if document.nac_params is not None:
+        phonon.nac_params = document.nac_params
+    return phonon, get_calculator_physical_units(document.calculator).force_constants_unit
+
+
+def _solve(phonon: Any, path: Path) -> None:
+    from phonopy.structure.dataset import forces_in_dataset
+
+    if phonon.dataset is None or not forces_in_dataset(phonon.dataset):
+        raise InputError(
+            f"force_constants must hold force constants or forces but got neither in {path}; "
+            "give phonopy_params.yaml, FORCE_SETS or FORCE_CONSTANTS"
+        )
+    phonon.produce_force_constants(calculate_full_force_constants=False, fc_calculator="symfc", show_drift=False)
+
+
+def _set(phonon: Any, constants: FloatArray, path: Path) -> None:
+    n_atoms, n_primitive = len(phonon.supercell), len(phonon.primitive)
+    if constants.shape not in {(n_atoms, n_atoms, 3, 3), (n_primitive, n_atoms, 3, 3)}:
+        raise InputError(
+            f"force constants in {path} must have shape ({n_primitive} or {n_atoms}, {n_atoms}, 3, 3) for this "
+            f"supercell but got {constants.shape}; put the phonopy.yaml of their calculation beside them"
+        )
+    phonon.force_constants = constants
+
+
+def _in_electronvolt(phonon: Any, unit: str) -> Any:
+    """Return the object in Å and eV/Å², its force constants compact and freed of their residual drift."""
+    from phonopy import Phonopy
+    from phonopy.interface.calculator import get_force_constant_conversion_factor
+    from phonopy.physical_units import get_calculator_physical_units
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    units = get_calculator_physical_units(phonon.calculator)
+    old = phonon.unitcell
+    cell = PhonopyAtoms(
+        numbers=old.numbers,
+        masses=old.masses,
+        cell=old.cell * units.distance_to_A,
+        scaled_positions=old.scaled_positions,
+    )
+    result = Phonopy(cell, phonon.supercell_matrix, primitive_matrix=phonon.primitive_matrix)
+    result.force_constants = compact(phonon) * get_force_constant_conversion_factor(unit, None)
+    result.symmetrize_force_constants(level=3, show_drift=False)
+    if phonon.nac_params is not None:
+        factor = get_calculator_physical_units(None).nac_factor
+        result.nac_params = {**phonon.nac_params, "factor": factor}
+    return result
+
+
+def _bare(system: System) -> System:
+    return dataclasses.replace(system, force_constants=None, born_charges=None, dielectric=None)

@@ -1,0 +1,212 @@
+"""From a structure file, a supercell and perhaps a phonopy file to a :class:`~activeph.records.System`."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from activeph.errors import InputError
+from activeph.records import Configuration, FloatArray, IntArray, System
+
+SNAP = 1e-3  # Å: rounding of coordinates in files; atoms this close to a symmetric place are put there
+
+
+def load_system(
+    name: str,
+    structure: Path,
+    supercell: Sequence[int] | Sequence[Sequence[int]] | IntArray,
+    force_constants: Path | None = None,
+    masses: Mapping[str, float] | None = None,
+) -> System:
+    """Return the system of a structure file.
+
+    Args:
+        name: what the campaign calls it.
+        structure: any file ASE reads; the last frame counts.
+        supercell: three repetitions of the cell in the file, or a 3x3 matrix in phonopy's convention.
+        force_constants: phonopy_params.yaml, phonopy.yaml, FORCE_SETS, FORCE_CONSTANTS or force_constants.hdf5.
+        masses: mass in amu by chemical symbol where it differs from the standard one (isotopes).
+
+    Raises:
+        InputError: a missing, empty or unreadable file, a cell without volume, a supercell of one atom, or force
+            constants that belong to another crystal.
+    """
+    system = make_system(name, read_structure(structure), supercell, masses)
+    if force_constants is None:
+        return system
+    from activeph.systems.files import read_force_constants
+
+    return read_force_constants(system, Path(force_constants))
+
+
+def read_structure(path: Path) -> Configuration:
+    """Return the (last) structure of a file that ASE reads."""
+    import ase.io
+
+    path = Path(path)
+    check_file(path, "structure")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            atoms = ase.io.read(path, index=-1)
+    except Exception as error:
+        raise InputError(
+            f"structure must be a file that ASE reads but got {path} ({_reason(error)}); "
+            "try CIF, POSCAR or extended XYZ"
+        ) from error
+    if len(atoms) == 0:
+        raise InputError(f"structure must hold atoms but got none in {path}; check the file")
+    if abs(np.linalg.det(atoms.cell.array)) < 1e-3:
+        raise InputError(
+            f"structure must have a cell with three lattice vectors but got {atoms.cell.array.tolist()} in {path}; "
+            "put a molecule or slab into a box with vacuum"
+        )
+    return Configuration(
+        np.asarray(atoms.numbers, dtype=np.int64), np.array(atoms.positions), np.array(atoms.cell.array)
+    )
+
+
+def make_system(
+    name: str,
+    unit_cell: Configuration,
+    supercell: Sequence[int] | Sequence[Sequence[int]] | IntArray,
+    masses: Mapping[str, float] | None = None,
+) -> System:
+    """Return the system of a unit cell without force constants; coordinates are freed of rounding by symmetry."""
+    from phonopy import Phonopy
+
+    matrix = _matrix(supercell)
+    unit_cell = _snapped(unit_cell)
+    n_atoms = len(unit_cell.numbers) * abs(round(np.linalg.det(matrix)))
+    if n_atoms < 2:
+        raise InputError(
+            f"supercell of system {name!r} must have at least 2 atoms but got {n_atoms}; "
+            "raise `supercell`, e.g. [2, 2, 2]"
+        )
+    try:
+        phonon = Phonopy(phonopy_atoms(unit_cell, masses), supercell_matrix=matrix, primitive_matrix="auto")
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"structure of system {name!r} must be a crystal but phonopy says: {_reason(error)}; "
+            "look for atoms that coincide"
+        ) from error
+    return system_of(name, phonon)
+
+
+def system_of(name: str, phonon: Any) -> System:
+    """Return the system of a phonopy object, with its force constants if it has any."""
+    cell = phonon.supercell
+    return System(
+        name=name,
+        unit_cell=_configuration(phonon.unitcell),
+        supercell=_configuration(cell),
+        supercell_matrix=np.array(phonon.supercell_matrix, dtype=np.int64),
+        primitive_matrix=np.array(phonon.primitive_matrix, dtype=np.float64),
+        masses=np.array(cell.masses, dtype=np.float64),
+        primitive_atoms=np.array(phonon.primitive.p2s_map, dtype=np.int64),
+        force_constants=compact(phonon),
+    )
+
+
+def phonopy_of(system: System) -> Any:
+    """Return the phonopy object of a system, force constants and Born charges included."""
+    from phonopy import Phonopy
+
+    unit_masses: FloatArray = np.empty(len(system.unit_cell.numbers))
+    unit_cell = phonopy_atoms(system.unit_cell)
+    phonon = Phonopy(unit_cell, supercell_matrix=system.supercell_matrix, primitive_matrix=system.primitive_matrix)
+    for atom, image in enumerate(phonon.supercell.u2s_map):
+        unit_masses[atom] = system.masses[image]
+    unit_cell.masses = unit_masses
+    phonon = Phonopy(unit_cell, supercell_matrix=system.supercell_matrix, primitive_matrix=system.primitive_matrix)
+    if system.force_constants is not None:
+        phonon.force_constants = system.force_constants
+    if system.born_charges is not None and system.dielectric is not None:
+        from phonopy.physical_units import get_calculator_physical_units
+
+        factor = get_calculator_physical_units(None).nac_factor
+        phonon.nac_params = {"born": system.born_charges, "dielectric": system.dielectric, "factor": factor}
+    return phonon
+
+
+def phonopy_atoms(configuration: Configuration, masses: Mapping[str, float] | None = None) -> Any:
+    """Return phonopy's atoms of a configuration, standard masses where none are given."""
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    atoms = PhonopyAtoms(
+        numbers=configuration.numbers.tolist(), cell=configuration.cell, positions=configuration.positions
+    )
+    unknown = sorted(set(masses or ()) - set(atoms.symbols))
+    if unknown:
+        raise InputError(
+            f"masses must name elements of the crystal but got {', '.join(unknown)}; "
+            f"it has {', '.join(sorted(set(atoms.symbols)))}"
+        )
+    if masses:
+        atoms.masses = [masses.get(symbol, mass) for symbol, mass in zip(atoms.symbols, atoms.masses, strict=True)]
+    return atoms
+
+
+def compact(phonon: Any) -> FloatArray | None:
+    """Return the compact force constants [n_prim, N, 3, 3] of a phonopy object, however it stores them."""
+    constants = phonon.force_constants
+    if constants is None:
+        return None
+    if len(constants) != len(phonon.primitive.p2s_map):
+        constants = constants[phonon.primitive.p2s_map]
+    return np.array(constants, dtype=np.float64)
+
+
+def check_file(path: Path, key: str) -> None:
+    """Refuse a path that is missing, a folder or empty."""
+    if not path.exists():
+        raise InputError(f"{key} must be an existing file but got {path}; paths count from the file they stand in")
+    if path.is_dir():
+        raise InputError(f"{key} must be a file but got the folder {path}; name the file in it")
+    if path.stat().st_size == 0:
+        raise InputError(f"{key} must hold data but got the empty file {path}; write it again")
+
+
+def _matrix(supercell: Sequence[int] | Sequence[Sequence[int]] | IntArray) -> IntArray:
+    matrix = np.array(supercell)
+    if matrix.shape == (3,):
+        matrix = np.diag(matrix)
+    if matrix.shape != (3, 3) or not np.issubdtype(matrix.dtype, np.integer) or round(np.linalg.det(matrix)) < 1:
+        raise InputError(
+            "supercell must be three positive integers or a 3x3 integer matrix of positive determinant but got "
+            f"{np.asarray(supercell).tolist()}; write e.g. [2, 2, 2]"
+        )
+    return matrix.astype(np.int64)
+
+
+def _snapped(configuration: Configuration) -> Configuration:
+    """Return the configuration with the symmetry it has within :data:`SNAP` made exact; orientation and order kept."""
+    import ase
+    from ase.spacegroup.symmetrize import refine_symmetry
+
+    atoms = ase.Atoms(configuration.numbers, configuration.positions, cell=configuration.cell, pbc=True)
+    refined = atoms.copy()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            refine_symmetry(refined, symprec=SNAP)
+    except Exception:  # no symmetry found (e.g. coinciding atoms): phonopy names the reason next
+        return configuration
+    shift = refined.get_scaled_positions(wrap=False) - atoms.get_scaled_positions(wrap=False)
+    moved = np.linalg.norm((shift - np.rint(shift)) @ atoms.cell.array, axis=1).max()
+    if moved > 3 * SNAP or np.abs(refined.cell.array - atoms.cell.array).max() > 3 * SNAP:
+        return configuration
+    return dataclasses.replace(configuration, positions=refined.positions, cell=np.array(refined.cell.array))
+
+
+def _configuration(cell: Any) -> Configuration:
+    return Configuration(np.array(cell.numbers, dtype=np.int64), np.array(cell.positions), np.array(cell.cell))
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
