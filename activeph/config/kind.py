@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler, SerializationInfo
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializationInfo
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from activeph.config.document import Mapping, read_document
@@ -17,6 +18,7 @@ from activeph.kinds import known_kinds, load_kind
 from activeph.section import Section, SourceText, wrong_value
 
 DEEPEST_INCLUDE = 5
+ROLE_KEY = "x-activeph-role"  # marks a role in JSON schemas until it is replaced by a reference
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ class Role:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         dump = core_schema.plain_serializer_function_ser_schema(_dump, info_arg=True)
         return core_schema.no_info_plain_validator_function(self.validate, serialization=dump)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {ROLE_KEY: self.role}
 
 
 def _dump(section: Section, info: SerializationInfo) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -77,7 +78,14 @@ def _supercell(matrix: Matrix) -> Matrix:
     return matrix
 
 
-Supercell = Annotated[Matrix, Field(strict=False), BeforeValidator(_as_matrix), AfterValidator(_supercell)]
+ROW_SCHEMA = {"type": "array", "items": {"type": "integer"}, "minItems": 3, "maxItems": 3}
+Supercell = Annotated[
+    Matrix,
+    Field(strict=False),
+    BeforeValidator(_as_matrix),
+    AfterValidator(_supercell),
+    WithJsonSchema({"anyOf": [ROW_SCHEMA, {**ROW_SCHEMA, "items": ROW_SCHEMA}]}),
+]
 
 
 def _file_or_labeler(value: object) -> object:

@@ -1,0 +1,79 @@
+"""``activeph status``: where a campaign stands, for people and for scripts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from activeph.cli.rundirs import run_directory
+from activeph.cli.standing import standing
+
+
+@click.command("status")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+def command(directory: Path, as_json: bool) -> None:
+    """Show where the campaign in the run directory DIR stands: rounds, labels, failures, errors. Reads only."""
+    facts = standing(run_directory(directory))
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+    else:
+        _show(facts)
+
+
+def _show(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{facts['name']}: {_headline(facts)}", markup=False)
+    counts = facts["labels"]
+    amounts = [f"{counts['done']} labels", f"{counts['failed']} failed", f"{counts['waiting']} waiting"]
+    console.print(", ".join([*amounts, f"{facts['computing']} being computed"]), markup=False)
+    console.print(_table(facts))
+    for failure in facts["failures"]:
+        console.print(f"failed: {failure['key'][:12]} {failure['kind']}: {failure['message']}", markup=False)
+
+
+def _headline(facts: dict[str, Any]) -> str:
+    where = "" if facts["round"] is None else f", round {facts['round']}"
+    if facts["state"] == "complete":
+        return f"complete{where}"
+    if facts["state"] == "running":
+        driver = facts["driver"]
+        return f"running{where}, {facts['step']} (process {driver['pid']} on {driver['host']} since {driver['since']})"
+    return f"stopped{where}, {facts['step']} comes next; run its campaign file again to continue"
+
+
+def _table(facts: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    from activeph.targets import TARGETS
+
+    targets = list(dict.fromkeys(name for arm in facts["arms"].values() for repeat in arm for name in repeat["mae"]))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("arm")
+    for heading in ("repeat", "round", "labels", "failed"):
+        table.add_column(heading, justify="right")
+    for name in targets:
+        unit = f"\n{TARGETS[name].printed_unit}" if name in TARGETS else ""
+        table.add_column(f"MAE {name.replace('_', ' ')}{unit}", justify="right", max_width=14)
+    for arm, repeats in facts["arms"].items():
+        for repeat in repeats:
+            table.add_row(arm, *_row(repeat, targets))
+    return table
+
+
+def _row(repeat: dict[str, Any], targets: list[str]) -> list[str]:
+    labels = repeat["labels"]
+    ended = " ✓" if repeat["finished"] else ""
+    errors = [repeat["mae"].get(name) for name in targets]
+    return [
+        str(repeat["repeat"]),
+        "-" if repeat["round"] is None else str(repeat["round"]),
+        f"{labels['done'] + labels['failed']}/{repeat['budget']}{ended}",
+        str(labels["failed"]),
+        *("-" if error is None else f"{error:.3g}" for error in errors),
+    ]

@@ -1,0 +1,56 @@
+"""The JSON schema of campaign files, with every kind that is installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from activeph.config.kind import ROLE_KEY
+from activeph.config.schema import Campaign
+from activeph.kinds import BUILT_IN, known_kinds, load_kind
+from activeph.section import Section
+
+INCLUDED = {"type": "string", "pattern": r"\.ya?ml$", "description": "File that holds the section."}
+
+
+def campaign_schema() -> dict[str, Any]:
+    """Return the JSON schema (2020-12) of a campaign file, for completion and checks in editors."""
+    definitions: dict[str, Any] = {}
+    schema = _lifted(Campaign, definitions)
+    for role in BUILT_IN:
+        definitions[role] = _role(role, definitions)
+    for named in (schema, definitions["SystemSection"]):
+        named["required"] = [key for key in named["required"] if key != "name"]  # taken from the file's name
+    schema |= {"$defs": definitions, "title": "activeph campaign"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_linked(schema)}
+
+
+def _role(role: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return what a section of the role may be: a kind's name, a file, a file with changes, or a mapping."""
+    kinds = []
+    for kind in known_kinds(role):
+        try:
+            schema = _lifted(load_kind(role, kind), definitions)
+        except ImportError:  # a plug-in whose own needs are not installed
+            continue
+        schema["properties"]["kind"] = {"const": kind}
+        schema["required"] = ["kind", *(key for key in schema.get("required", []) if key != "kind")]
+        kinds.append(schema)
+    changed = {"type": "object", "required": ["include"], "properties": {"include": INCLUDED}}
+    return {"anyOf": [{"enum": known_kinds(role)}, *kinds, INCLUDED, changed]}
+
+
+def _lifted(section: type[Section], definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a section; its own definitions join ``definitions``."""
+    schema = section.model_json_schema()
+    definitions.update(schema.pop("$defs", {}))
+    return schema
+
+
+def _linked(value: Any) -> Any:
+    """Replace the marks that roles leave by references."""
+    if isinstance(value, list):
+        return [_linked(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    linked = {key: _linked(item) for key, item in value.items() if key != ROLE_KEY}
+    return {**linked, "$ref": f"#/$defs/{value[ROLE_KEY]}"} if ROLE_KEY in value else linked
