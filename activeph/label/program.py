@@ -1,0 +1,83 @@
+"""Running an external code: output to a file, a time limit, and no life of its own after the worker's."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from activeph.errors import InputError, LabelFailed
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+TAIL_BYTES = 2000
+
+
+def run_program(
+    command: Sequence[str],
+    directory: Path,
+    log_name: str,
+    *,
+    stdin: Path | None = None,
+    timeout: float | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run a command in a directory, standard output and errors into ``log_name`` there.
+
+    Raises LabelFailed: ``timeout`` after that many seconds, ``crashed`` with the end of the log where the exit status
+    is not 0 or a signal ended it. The program and its children are ended with the worker.
+    """
+    log = directory / log_name
+    with log.open("ab") as stream, open(stdin or os.devnull, "rb") as source:
+        process = subprocess.Popen(
+            list(command),
+            cwd=directory,
+            stdin=source,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(environment or {})},
+            start_new_session=True,
+            preexec_fn=_death_signal(),
+        )
+        try:
+            status = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise LabelFailed("timeout", f"{command[0]} was stopped after {timeout:g} s") from None
+        finally:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)  # the program's own children too
+            process.wait()
+    if status != 0:
+        ending = f"signal {-status}" if status < 0 else f"exit status {status}"
+        raise LabelFailed("crashed", f"{command[0]} ended with {ending}; its last lines: {tail(log)}")
+
+
+def tail(path: Path) -> str:
+    """Return the end of a text file."""
+    data = path.read_bytes()[-TAIL_BYTES:]
+    return data.decode(errors="replace").strip()
+
+
+def require_program(name: str, key: str, package: str) -> str:
+    """Return the full path of a program. Raises InputError naming the campaign key and what to install."""
+    found = shutil.which(name)
+    if found is None:
+        raise InputError(f"{key} must name an installed program but got {name!r}; install {package} or correct {key}.")
+    return found
+
+
+def _death_signal() -> Callable[[], None] | None:
+    """Return what a new process calls to be killed when its parent dies; None where the system has no such signal."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+
+    def ask() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    return ask
