@@ -54,7 +54,7 @@ def _target_name(name: str) -> str:
     return name
 
 
-TargetName = Annotated[str, AfterValidator(_target_name)]
+TargetName = Annotated[str, AfterValidator(_target_name), WithJsonSchema({"enum": list(TARGETS)})]
 
 
 def _as_matrix(value: object) -> object:

@@ -61,6 +61,14 @@ def read_structure(path: Path) -> Configuration:
         ) from error
     if len(atoms) == 0:
         raise InputError(f"structure must hold atoms but got none in {path}; check the file")
+    shares = [share for site in (atoms.info.get("occupancy") or {}).values() for share in site.values()]
+    if min(shares, default=1.0) < 0.999:
+        raise InputError(
+            f"structure must have fully occupied sites but got an occupancy of {min(shares):g} in {path}; "
+            "choose one ordered arrangement of the atoms"
+        )
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        raise InputError(f"structure must hold finite numbers but got nan or inf in {path}; check the file")
     if abs(np.linalg.det(atoms.cell.array)) < 1e-3:
         raise InputError(
             f"structure must have a cell with three lattice vectors but got {atoms.cell.array.tolist()} in {path}; "
