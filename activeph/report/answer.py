@@ -47,7 +47,16 @@ def answer(results: Results) -> str:
 
 
 def sentence(saving: Saving) -> str:
-    """Return one comparison in words."""
+    """Return one comparison in words, with the final errors of both arms."""
+    if saving.verdict != "gain":
+        return f"{headline(saving)}."
+    unit = TARGETS[saving.target].printed_unit
+    end = f"{saving.arm} ends at {_error(saving.arm_error)} {unit} at {saving.arm_labels:.0f} labels"
+    return f"{headline(saving)}; {end}."
+
+
+def headline(saving: Saving) -> str:
+    """Return one comparison in as few words as say it."""
     what = f"{saving.target.replace('_', ' ')} {METRIC_NAMES[saving.metric]}"
     unit = TARGETS[saving.target].printed_unit
     final = f"{_error(saving.baseline_error)} {unit} at {saving.baseline_labels:.0f} labels"
@@ -58,15 +67,15 @@ def sentence(saving: Saving) -> str:
         reach = saving.baseline_labels - saving.saved
         return (
             f"{saving.arm} reaches the final {what} of {saving.baseline} ({final}) with {reach:.0f} labels: "
-            f"{bound}{count} labels saved ({_interval(saving)}); {ends}."
+            f"{bound}{count} labels saved ({_interval(saving)})"
         )
     if saving.verdict == "loss":
         return (
             f"no gain shown: {ends}, worse than {saving.baseline} ({final}), which needs {bound}{count} labels less "
-            f"for that ({_interval(saving)})."
+            f"for that ({_interval(saving)})"
         )
     estimate = f"{round(saving.saved):+d} labels saved" if round(saving.saved) else "0 labels saved"
-    return f"no gain shown: {ends}, {saving.baseline} at {final}; {estimate} ({_interval(saving)})."
+    return f"no gain shown: {ends}, {saving.baseline} at {final}; {estimate} ({_interval(saving)})"
 
 
 def saved_labels_range(saving: Saving) -> str:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
+from activeph.report.metrics import metrics_record
 from activeph.report.results import Picked, Results, Round
+from activeph.rundir import RunDirectory, write_arrays, write_json
 
 UNITS = {"band_gap": 0.4, "energy_per_atom": 0.01, "hydrostatic_stress": 0.003}
 
@@ -72,3 +77,36 @@ def _picks(number: int, rng: np.random.Generator) -> tuple[Picked, ...]:
 @pytest.fixture(name="simulate")
 def simulate_fixture() -> Callable[..., Results]:
     return simulate
+
+
+def write_run(results: Results, folder: Path) -> Path:
+    """Write results as the loop writes them."""
+    paths = RunDirectory(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths.campaign.write_text(yaml.safe_dump({"baseline": results.baseline, **results.campaign}, sort_keys=False))
+    names = np.array(results.target_names)
+    write_arrays(
+        paths.truth,
+        targets=results.truth,
+        temperatures=results.temperatures,
+        systems=np.array(results.systems),
+        target_names=names,
+    )
+    for arm, repeats in results.rounds.items():
+        for repeat, rounds in repeats.items():
+            for one in rounds:
+                place = {"arm": arm, "repeat": repeat, "round": one.number}
+                directory = paths.round(arm, repeat, one.number)
+                write_arrays(directory / "test_predictions.npz", mean=one.mean, std=one.std)
+                targets = metrics_record(results.truth, one.mean, one.std, results.target_names)
+                spent = {"labels": one.labels, "failures": one.failures}
+                write_json(directory / "metrics.json", {**place, **spent, "targets": targets})
+                candidates = [asdict(pick) for pick in one.picked]
+                selection = {**place, "pool_size": one.pool_size, "candidates": candidates}
+                write_json(directory / "selection.json", selection)
+    return folder
+
+
+@pytest.fixture(name="write_run")
+def write_run_fixture() -> Callable[[Results, Path], Path]:
+    return write_run

@@ -21,7 +21,7 @@ BASE = Saving(
 def test_gain() -> None:
     assert sentence(BASE) == (
         "active-phonon reaches the final band gap MAE of random (0.117 eV at 60 labels) with 24 labels: 36 labels "
-        "saved (95 % interval 28 to 41, 3 repeats); active-phonon ends at 0.0812 eV band gap MAE at 60 labels."
+        "saved (95 % interval 28 to 41, 3 repeats); active-phonon ends at 0.0812 eV at 60 labels."
     )
 
 

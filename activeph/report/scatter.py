@@ -1,0 +1,133 @@
+"""Parity of predictions, and whether large uncertainties go with large errors, at the end of the campaign."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from activeph.records import FloatArray
+from activeph.report.metrics import target_metrics
+from activeph.report.results import Results
+from activeph.report.style import ArmStyle, arm_styles, target_label, unit
+from activeph.targets import TARGETS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def parity(results: Results) -> Figure:
+    """Return predicted against labelled values: one row per target, one column per arm, last round of each repeat."""
+    figure, panels = _grid(results)
+    styles = arm_styles(list(results.rounds), results.baseline)
+    for row, target in zip(panels, results.target_names, strict=True):
+        truth = _all_truth(results, target)
+        low, high = truth.min(), truth.max()
+        margin = 0.06 * (high - low or 1.0)
+        limits = (low - margin, high + margin)
+        for axes, arm in zip(row, results.rounds, strict=True):
+            _parity_panel(axes, results, arm, target, styles[arm], limits)
+    figure.suptitle("Predicted against labelled values of the test set, last round, all repeats", fontsize=12)
+    return figure
+
+
+def uncertainty_error(results: Results) -> Figure:
+    """Return absolute error against predicted standard deviation, laid out like :func:`parity`."""
+    figure, panels = _grid(results)
+    styles = arm_styles(list(results.rounds), results.baseline)
+    for row, target in zip(panels, results.target_names, strict=True):
+        for axes, arm in zip(row, results.rounds, strict=True):
+            axes.sharex(row[0])
+            axes.sharey(row[0])
+            _uncertainty_panel(axes, results, arm, target, styles[arm])
+        _common_frame(row, results, target)
+    figure.suptitle(
+        "Absolute error against predicted standard deviation, last round, all repeats\n"
+        "(a calibrated model has 68 % of the points under the solid line and 95 % under the dashed one)",
+        fontsize=11,
+    )
+    return figure
+
+
+def final_predictions(results: Results, arm: str, target: str) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return truth, mean and standard deviation [repeats, S] of the last round of each repeat, in the printed unit."""
+    column, factor = results.target_names.index(target), TARGETS[target].printed_factor
+    last = [rounds[-1] for rounds in results.rounds[arm].values()]
+    mean = np.stack([one.mean[:, column] for one in last]) * factor
+    std = np.stack([one.std[:, column] for one in last]) * factor
+    return np.broadcast_to(results.truth[:, column] * factor, mean.shape), mean, std
+
+
+def _grid(results: Results) -> tuple[Figure, np.ndarray]:
+    from matplotlib.figure import Figure
+
+    rows, columns = len(results.target_names), len(results.rounds)
+    figure = Figure(figsize=(1.0 + 3.4 * columns, 0.8 + 3.2 * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _all_truth(results: Results, target: str) -> FloatArray:
+    return results.truth[:, results.target_names.index(target)] * TARGETS[target].printed_factor
+
+
+def _parity_panel(
+    axes: Axes, results: Results, arm: str, target: str, style: ArmStyle, limits: tuple[float, float]
+) -> None:
+    truth, mean, std = final_predictions(results, arm, target)
+    inside = np.clip(mean, *limits)  # the few beyond are drawn on the edge and counted
+    axes.errorbar(
+        truth.ravel(), inside.ravel(), std.ravel(), fmt="none", ecolor=style.colour, alpha=0.18, linewidth=0.8
+    )
+    axes.plot(truth.ravel(), inside.ravel(), ".", color=style.colour, markersize=4, alpha=0.7)
+    axes.plot(limits, limits, color="black", linewidth=0.9)
+    axes.set(xlim=limits, ylim=limits, aspect="equal")
+    metrics = target_metrics(truth.ravel(), mean.ravel(), std.ravel())
+    beyond = int(np.sum(mean != inside))
+    text = f"MAE {metrics['mae']:.3g} {unit(target)}" + ("" if metrics["r2"] is None else f"\nR2 {metrics['r2']:.3f}")
+    _caption(axes, text + (f"\n{beyond} beyond the frame" if beyond else ""))
+    _names(axes, arm, style, f"labelled {target_label(target)} ({unit(target)})", f"predicted ({unit(target)})")
+
+
+def _uncertainty_panel(axes: Axes, results: Results, arm: str, target: str, style: ArmStyle) -> None:
+    truth, mean, std = final_predictions(results, arm, target)
+    error = np.abs(mean - truth).ravel()
+    metrics = target_metrics(truth.ravel(), mean.ravel(), std.ravel())
+    axes.plot(std.ravel(), error, ".", color=style.colour, markersize=4, alpha=0.6)
+    _caption(axes, _calibration_text(metrics))
+    _names(axes, arm, style, f"predicted std of {target_label(target)} ({unit(target)})", f"error ({unit(target)})")
+
+
+def _common_frame(row: np.ndarray, results: Results, target: str) -> None:
+    """Give the panels of one target the same axes, and draw where one and 1.96 standard deviations lie."""
+    finals = [final_predictions(results, arm, target) for arm in results.rounds]
+    right = 1.05 * max(float(std.max()) for _, _, std in finals) or 1.0
+    top = 1.05 * max(float(np.abs(mean - truth).max()) for truth, mean, _ in finals) or 1.0
+    for axes in row:
+        axes.plot([0, right], [0, right], color="black", linewidth=0.9)
+        axes.plot([0, right], [0, 1.96 * right], color="black", linewidth=0.9, linestyle="--")
+        axes.set(xlim=(0, right), ylim=(0, top))
+
+
+def _calibration_text(metrics: dict[str, float | None]) -> str:
+    inside, twice, area, rank = (metrics[n] for n in ("coverage_68", "coverage_95", "miscalibration_area", "spearman"))
+    if inside is None or twice is None or area is None:
+        return "no spread predicted"
+    lines = [
+        f"inside 68 %: {100 * inside:.0f} %",
+        f"inside 95 %: {100 * twice:.0f} %",
+        f"miscalibration area {area:.3f}",
+    ]
+    return "\n".join([*lines, *([] if rank is None else [f"Spearman {rank:.2f}"])])
+
+
+def _caption(axes: Axes, text: str) -> None:
+    box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.5}
+    axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize=8.5, bbox=box)
+
+
+def _names(axes: Axes, arm: str, style: ArmStyle, x: str, y: str) -> None:
+    axes.set_title(arm, fontsize=10, color=style.colour, weight="bold")
+    axes.set_xlabel(x, fontsize=8.5)
+    axes.set_ylabel(y, fontsize=8.5)
+    axes.tick_params(labelsize=8)

@@ -1,0 +1,105 @@
+"""Pictures of campaigns in any state, and the numbers behind them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from activeph.errors import InputError
+from activeph.report.answer import answer
+from activeph.report.figures import write_figures
+from activeph.report.results import Results, load_results
+
+Simulate = Callable[..., Results]
+WriteRun = Callable[[Results, Path], Path]
+NAMES = {f"{name}{suffix}" for name in ("learning-curve", "parity", "uncertainty-error") for suffix in (".png", ".svg")}
+
+
+@pytest.fixture
+def results(simulate: Simulate) -> Results:
+    curves = {"active": lambda n: 1 / n**0.5, "random": lambda n: 2 / n**0.5}
+    budget = {"budget": {"labels": 30, "initial": 10, "repeats": 2}}
+    return simulate(curves, labels=(10, 20, 30), repeats=2, structures=20, campaign=budget)
+
+
+def test_round_trip_through_the_run_directory(results: Results, write_run: WriteRun, tmp_path: Path) -> None:
+    loaded = load_results(write_run(results, tmp_path / "run"))
+    assert loaded.rounds.keys() == results.rounds.keys()
+    assert loaded.target_names == results.target_names
+    assert (loaded.baseline, loaded.initial, loaded.budget, loaded.finished) == ("random", 10, 30, True)
+    one, other = loaded.rounds["active"][1][2], results.rounds["active"][1][2]
+    assert np.array_equal(one.mean, other.mean)
+    assert one.picked == other.picked
+    assert answer(loaded) == answer(results)
+
+
+def test_all_files_and_equal_bytes(results: Results, write_run: WriteRun, tmp_path: Path) -> None:
+    first = write_figures(write_run(results, tmp_path / "one"))
+    again = write_figures(write_run(results, tmp_path / "two"))
+    assert {path.name for path in first} == NAMES | {"metrics.csv"}
+    assert all(path.parent == tmp_path / "one" / "report" for path in first)
+    for one, other in zip(first, again, strict=True):
+        assert one.read_bytes() == other.read_bytes(), one.name
+
+
+def test_answer_is_in_the_picture(results: Results, write_run: WriteRun, tmp_path: Path) -> None:
+    write_figures(write_run(results, tmp_path))
+    text = (tmp_path / "report" / "learning-curve.svg").read_text()
+    for part in ("labels saved", "initial set", "active", "random", "band gap: RMSE (eV)", "band gap: R2"):
+        assert part in text, part
+
+
+def test_table_repeats_the_rounds_own_metrics(results: Results, write_run: WriteRun, tmp_path: Path) -> None:
+    write_figures(write_run(results, tmp_path))
+    rows = list(csv.DictReader((tmp_path / "report" / "metrics.csv").open()))
+    assert len({row["temperature_K"] for row in rows}) == 5
+    whole = [row for row in rows if row["temperature_K"] == "all"]
+    assert len(whole) == 2 * 2 * 3
+    for row in whole:
+        folder = tmp_path / "arms" / row["arm"] / f"repeat-{row['repeat']}" / f"round-{int(row['round']):03d}"
+        record = json.loads((folder / "metrics.json").read_text())
+        assert int(row["labels"]) == record["labels"]
+        for name, value in record["targets"]["band_gap"].items():
+            assert float(row[name]) == pytest.approx(value)
+
+
+def test_unfinished_campaign_is_drawn_as_far_as_it_went(results: Results, write_run: WriteRun, tmp_path: Path) -> None:
+    rounds = {"active": {0: results.rounds["active"][0], 1: results.rounds["active"][1][:1]}}
+    rounds["random"] = {0: results.rounds["random"][0][:2]}
+    write_run(replace(results, rounds=rounds), tmp_path)
+    (tmp_path / "arms" / "random" / "repeat-0" / "round-001" / "test_predictions.npz").unlink()
+    (tmp_path / "arms" / "random" / "repeat-1" / "round-000").mkdir(parents=True)
+    loaded = load_results(tmp_path)
+    assert {arm: {r: len(found) for r, found in repeats.items()} for arm, repeats in loaded.rounds.items()} == {
+        "active": {0: 3, 1: 1},
+        "random": {0: 1},
+    }
+    assert "not finished" in answer(loaded)
+    assert len(write_figures(tmp_path)) == 7
+
+
+def test_constant_target_without_spread_is_drawn(results: Results, write_run: WriteRun, tmp_path: Path) -> None:
+    rounds = {
+        arm: {
+            r: tuple(replace(one, mean=0 * one.mean, std=0 * one.std) for one in found) for r, found in repeats.items()
+        }
+        for arm, repeats in results.rounds.items()
+    }
+    write_run(replace(results, truth=0 * results.truth, rounds=rounds), tmp_path)
+    assert len(write_figures(tmp_path)) == 7
+    assert answer(load_results(tmp_path)).startswith("no gain shown")
+
+
+def test_nothing_to_show_is_said(results: Results, write_run: WriteRun, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="must hold campaign.yaml"):
+        write_figures(tmp_path)
+    write_run(replace(results, rounds={}), tmp_path)
+    with pytest.raises(InputError, match="at least one evaluated round"):
+        write_figures(tmp_path)
+    assert not (tmp_path / "report").exists()
