@@ -33,21 +33,23 @@ VOIGT = [0, 4, 8, 5, 2, 1]  # xx, yy, zz, yz, xz, xy of a flattened 3 x 3 tensor
 
 def read_frames(path: Path) -> tuple[Label, ...]:
     """Return the labels of all structures in a file. Raises InputError where there is none or one is incomplete."""
+    return _read(path, modification_time(path))
+
+
+def modification_time(path: Path) -> int:
+    """Return when a file was changed last, in ns. Raises InputError where it is missing."""
     try:
-        changed = path.stat().st_mtime_ns
+        return path.stat().st_mtime_ns
     except OSError as error:
         raise InputError(
             f"a file of labelled structures must exist but got {str(path)!r} ({error.strerror}); correct the path."
         ) from error
-    return _read(path, changed)
 
 
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, changed: int) -> tuple[Label, ...]:
-    from ase.io import read
-
     try:
-        frames = read(path, index=":")
+        frames = _structures(path)
     except Exception as error:
         raise InputError(
             f"{path} must be readable by ASE but got {type(error).__name__}: {error}; convert it to extended XYZ."
@@ -55,6 +57,17 @@ def _read(path: Path, changed: int) -> tuple[Label, ...]:
     if not frames:
         raise InputError(f"{path} must hold labelled structures but got an empty file; give another file.")
     return tuple(label_of_frame(atoms, f"{path}, structure {number}") for number, atoms in enumerate(frames))
+
+
+def _structures(path: Path) -> list[Atoms]:
+    """Return all structures of a file; databases with what they say beside the calculator's results."""
+    if path.suffix == ".db":
+        from ase.db import connect
+
+        return [row.toatoms(add_additional_information=True) for row in connect(path).select()]
+    from ase.io import read
+
+    return list(read(path, index=":"))
 
 
 def label_of_frame(atoms: Atoms, source: str) -> Label:

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from activeph.errors import LabelFailed
-from activeph.identity import configuration_key
+from activeph.identity import aligned, configuration_key
 from activeph.label.fingerprint import settings_fingerprint
-from activeph.label.frames import read_frames
+from activeph.label.frames import modification_time, read_frames
 from activeph.records import Configuration, Label
 from activeph.section import Section
 
@@ -34,7 +34,7 @@ class ReplayLabeler(Section):
     @property
     def fingerprint(self) -> str:
         """12 hex digits of the files' contents; moving them changes nothing."""
-        hashes = [_hash(path, path.stat().st_mtime_ns) for path in self.files]
+        hashes = [_hash(path, modification_time(path)) for path in self.files]
         return settings_fingerprint(self, exclude={"files"}, files=hashes)
 
     def check(self, configuration: Configuration) -> None:
@@ -56,7 +56,7 @@ class ReplayLabeler(Section):
             "wall_time": 0.0,
             **found.provenance,
         }
-        return dataclasses.replace(found, provenance=provenance)
+        return dataclasses.replace(aligned(found, configuration), provenance=provenance)
 
     def _index(self) -> Mapping[str, Label]:
         labels: dict[str, Label] = {}

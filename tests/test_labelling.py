@@ -1,0 +1,226 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from activeph.errors import Paused
+from activeph.execute.processes import ProcessExecutor
+from activeph.execute.serial import SerialWorkers
+from activeph.label.ase_calculator import AseLabeler
+from activeph.labelling import LabelTask, Obtained, calculate, obtain
+from activeph.records import Configuration, Failure, Label
+from activeph.store.ledger import Ledger, label_key
+
+EMT = AseLabeler(calculator="ase.calculators.emt:EMT")
+
+HOME_MADE = '''
+import os, pathlib, time
+from ase.calculators.calculator import CalculationFailed
+from ase.calculators.emt import EMT
+
+
+class Troubled(EMT):
+    """Follows the orders in files of a directory: how often to die or raise, how long to take."""
+
+    def __init__(self, orders):
+        super().__init__()
+        self.orders = pathlib.Path(orders)
+
+    def calculate(self, *args, **kwargs):
+        super().calculate(*args, **kwargs)
+        with (self.orders / "started").open("a") as stream:
+            stream.write(f"{os.getpid()}\\n")
+        time.sleep(float(self.order("seconds") or 0))
+        if self.order("dies") == "always" or self.once("dies"):
+            os.kill(os.getpid(), 9)
+        if self.order("raises") == "always" or self.once("raises"):
+            raise RuntimeError("a bad node")
+        if self.order("unconverged"):
+            raise CalculationFailed("no convergence: did not converge")
+        if self.order("full"):
+            raise OSError(28, "No space left on device")
+
+    def order(self, name):
+        path = self.orders / name
+        return path.read_text() if path.exists() else ""
+
+    def once(self, name):
+        try:
+            (self.orders / f"{name}-once").unlink()
+        except FileNotFoundError:
+            return False
+        return True
+'''
+
+
+def copper(n: int, seed: int = 0) -> list[Configuration]:
+    rng = np.random.default_rng(seed)
+    crystal = bulk("Cu", "fcc", 3.6, cubic=True)
+    numbers, cell = crystal.numbers.astype(np.int64), crystal.cell.array
+    return [Configuration(numbers, crystal.positions + rng.normal(scale=0.05, size=(4, 3)), cell) for _ in range(n)]
+
+
+@pytest.fixture
+def troubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[AseLabeler, Path]:
+    (tmp_path / "home_made_troubled.py").write_text(HOME_MADE)
+    monkeypatch.syspath_prepend(tmp_path)
+    orders = tmp_path / "orders"
+    orders.mkdir()
+    return AseLabeler(calculator="home_made_troubled:Troubled", arguments={"orders": str(orders)}), orders
+
+
+def n_started(orders: Path) -> int:
+    return len((orders / "started").read_text().splitlines())
+
+
+def test_labels_are_calculated_once_and_then_read(tmp_path: Path) -> None:
+    configurations, ledger = copper(4), Ledger(tmp_path / "labels")
+    seen: list[Obtained] = []
+    first = obtain(EMT, configurations, ledger, SerialWorkers(), seen.append)
+    assert list(first) == [label_key(each, EMT.fingerprint) for each in configurations]
+    assert [one.is_new for one in seen] == [True] * 4
+    seen.clear()
+    second = obtain(EMT, configurations, ledger, SerialWorkers(), seen.append)
+    assert [one.is_new for one in seen] == [False] * 4
+    assert len(ledger.calculations()) == 4
+    for key, label in first.items():
+        other = second[key]
+        assert isinstance(label, Label)
+        assert isinstance(other, Label)
+        assert label.energy == other.energy
+        np.testing.assert_array_equal(label.forces, other.forces)
+
+
+def test_like_configurations_share_one_calculation_and_keep_their_order_of_atoms(tmp_path: Path) -> None:
+    (configuration,) = copper(1)
+    order = [2, 0, 3, 1]
+    moved = Configuration(configuration.numbers[order], configuration.positions[order] + 0.4, configuration.cell)
+    ledger = Ledger(tmp_path)
+    (label,) = obtain(EMT, [configuration, moved, configuration], ledger, SerialWorkers()).values()
+    assert len(ledger.calculations()) == 1
+    (again,) = obtain(EMT, [moved], ledger, SerialWorkers()).values()
+    assert isinstance(label, Label)
+    assert isinstance(again, Label)
+    np.testing.assert_array_equal(again.configuration.positions, moved.positions)
+    np.testing.assert_array_equal(again.forces, label.forces[order])
+
+
+def test_another_labeler_has_its_own_labels(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for arguments in ({}, {"asap_cutoff": True}):
+        labeler = AseLabeler(calculator="ase.calculators.emt:EMT", arguments=arguments)
+        obtain(labeler, copper(1), ledger, SerialWorkers())
+    assert len(ledger.calculations()) == 2
+
+
+def test_unconverged_is_recorded_at_once(troubled: tuple[AseLabeler, Path], tmp_path: Path) -> None:
+    labeler, orders = troubled
+    (orders / "unconverged").write_text("yes")
+    ledger = Ledger(tmp_path / "labels")
+    (failure,) = obtain(labeler, copper(1), ledger, SerialWorkers()).values()
+    assert isinstance(failure, Failure)
+    assert failure.kind == "unconverged"
+    assert n_started(orders) == 1
+    assert obtain(labeler, copper(1), ledger, SerialWorkers()) == dict.fromkeys(ledger.keys(), failure)
+    assert n_started(orders) == 1
+
+
+@pytest.mark.parametrize("trouble", ["dies", "raises"])
+def test_a_crash_is_tried_once_more(troubled: tuple[AseLabeler, Path], tmp_path: Path, trouble: str) -> None:
+    labeler, orders = troubled
+    (orders / f"{trouble}-once").write_text("")
+    with ProcessExecutor(workers=1).start() as workers:
+        outcomes = obtain(labeler, copper(3), Ledger(tmp_path / "labels"), workers)
+    assert all(isinstance(outcome, Label) for outcome in outcomes.values())
+    assert n_started(orders) == 4
+
+
+@pytest.mark.parametrize(("trouble", "reason"), [("dies", "SIGKILL"), ("raises", "RuntimeError: a bad node")])
+def test_what_crashes_twice_is_recorded_with_its_evidence(
+    troubled: tuple[AseLabeler, Path], tmp_path: Path, trouble: str, reason: str
+) -> None:
+    labeler, orders = troubled
+    (orders / trouble).write_text("always")
+    ledger = Ledger(tmp_path / "labels")
+    with ProcessExecutor(workers=1).start() as workers:
+        (failure,) = obtain(labeler, copper(1), ledger, workers).values()
+    assert isinstance(failure, Failure)
+    assert failure.kind == "crashed"
+    assert reason in failure.message
+    assert failure.provenance["traceback"]
+    assert n_started(orders) == 2
+
+
+def test_a_full_disk_pauses_instead_of_failing_labels(troubled: tuple[AseLabeler, Path], tmp_path: Path) -> None:
+    labeler, orders = troubled
+    (orders / "full").write_text("yes")
+    ledger = Ledger(tmp_path / "labels")
+    with pytest.raises(Paused, match="cannot be written.*No space left on device"):
+        obtain(labeler, copper(2), ledger, SerialWorkers())
+    assert list(ledger.keys()) == []
+
+
+def test_a_ledger_that_cannot_be_written_pauses(tmp_path: Path) -> None:
+    (tmp_path / "labels").write_text("a file where the directory should be")
+    with pytest.raises(Paused, match="cannot be written"):
+        obtain(EMT, copper(1), Ledger(tmp_path / "labels"), SerialWorkers())
+
+
+def test_a_worker_finds_what_another_campaign_has_calculated(tmp_path: Path) -> None:
+    (configuration,) = copper(1)
+    ledger, key = Ledger(tmp_path), label_key(configuration, EMT.fingerprint)
+    task: Any = LabelTask(EMT, configuration, key, ledger.root)
+    assert calculate(task) is None
+    assert calculate(task) is None
+    assert len(ledger.calculations()) == 1
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+sys.path[:0] = sys.argv[1:3]
+from test_labelling import copper, AseLabeler
+from activeph.execute.processes import ProcessExecutor
+from activeph.labelling import obtain
+from activeph.store.ledger import Ledger
+labeler = AseLabeler(calculator="home_made_troubled:Troubled", arguments={"orders": sys.argv[3]})
+with ProcessExecutor(workers=2).start() as workers:
+    obtain(labeler, copper(12), Ledger(Path(sys.argv[4])), workers)
+"""
+
+
+def test_a_killed_driver_loses_nothing_and_repeats_nothing(troubled: tuple[AseLabeler, Path], tmp_path: Path) -> None:
+    labeler, orders = troubled
+    (orders / "seconds").write_text("0.15")
+    ledger = Ledger(tmp_path / "labels")
+    command = [sys.executable, "-c", DRIVER, str(Path(__file__).parent), str(tmp_path), str(orders), str(ledger.root)]
+    kills = 0
+    for n_wanted in (1, 5):
+        driver = subprocess.Popen(command, start_new_session=True)
+        while driver.poll() is None and len(list(ledger.keys())) < n_wanted:
+            time.sleep(0.01)
+        if driver.poll() is None:
+            os.kill(driver.pid, signal.SIGKILL)
+            kills += 1
+        driver.wait()
+        before = set(ledger.keys())
+        time.sleep(0.4)  # longer than a calculation: an orphan would finish now
+        assert set(ledger.keys()) == before
+    assert kills == 2
+    assert subprocess.run(command, check=False).returncode == 0
+    assert len(list(ledger.keys())) == 12
+    counts = Counter(calculation["key"] for calculation in ledger.calculations())
+    assert set(counts.values()) == {1}
+    assert len(counts) >= 12 - 2 * kills  # a worker killed between record and note leaves the record alone
+    ledger.sweep()
+    hidden = [name for shelf in ledger.root.iterdir() for name in os.listdir(shelf) if name.startswith(".")]
+    assert hidden == []
+    assert n_started(orders) <= 12 + 2 * kills  # only what was under way was begun again
