@@ -47,9 +47,13 @@ class SourceText(str):
         return SourceText, (str(self), self.folder)
 
 
-def wrong_value(expected: str, remedy: str) -> PydanticCustomError:
-    """Return the error a validator raises: "<key> <expected> but got <value>; <remedy>"."""
-    return PydanticCustomError("activeph", "{expected}; {remedy}", {"expected": expected, "remedy": remedy})
+def wrong_value(expected: str, remedy: str, got: str | None = None) -> PydanticCustomError:
+    """Return the error a validator raises: "<key> <expected> but got <value>; <remedy>".
+
+    ``got`` is said instead of the value where the value itself does not tell.
+    """
+    ctx = {"expected": expected, "remedy": remedy} | ({} if got is None else {"got": got})
+    return PydanticCustomError("activeph", "{expected}; {remedy}", ctx)
 
 
 def existing_path(value: object) -> Path:
@@ -58,7 +62,7 @@ def existing_path(value: object) -> Path:
         raise wrong_value("must be the path of a file", "write it relative to the file it stands in")
     path = Path(os.path.abspath(os.path.join(getattr(value, "folder", ""), os.path.expanduser(value))))
     if not os.path.exists(path):
-        raise wrong_value("must be the path of an existing file", f"no such file: {path}")
+        raise wrong_value("must be the path of an existing file", f"there is no {str(path)!r}")
     return path
 
 

@@ -20,6 +20,7 @@ def campaign_schema() -> dict[str, Any]:
         definitions[role] = _role(role, definitions)
     for named in (schema, definitions["SystemSection"]):
         named["required"] = [key for key in named["required"] if key != "name"]  # taken from the file's name
+    schema["properties"]["systems"]["items"] = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/SystemSection"}]}
     schema |= {"$defs": definitions, "title": "activeph campaign"}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **_linked(schema)}
 

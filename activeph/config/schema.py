@@ -7,92 +7,25 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
     Field,
     PrivateAttr,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
+from activeph.config.fields import Count, ForceConstants, Name, Supercell, TargetName, Temperatures
 from activeph.config.kind import Role
 from activeph.execute.base import Executor
 from activeph.label.base import Labeler
 from activeph.models.base import Model
 from activeph.sample.base import Sampler
-from activeph.section import InputPath, Section, existing_path, wrong_value
+from activeph.section import InputPath, Section, wrong_value
 from activeph.select.base import Selector
-from activeph.targets import TARGETS
-
-Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Temperature = Annotated[float, Field(gt=0, le=10_000)]
-Temperatures = Annotated[tuple[Temperature, ...], Field(strict=False, min_length=1)]
-
-
-def _folder_name(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", name):
-        raise wrong_value("must be usable as a folder name", "use letters, digits and . _ + - only, 64 at most")
-    return name
-
-
-Name = Annotated[str, AfterValidator(_folder_name)]
-
-
-def _target_name(name: str) -> str:
-    if name not in TARGETS:
-        close = difflib.get_close_matches(name, TARGETS, n=1)
-        raise wrong_value(
-            f"must be one of {', '.join(TARGETS)}", f"did you mean {close[0]!r}?" if close else "choose one of them"
-        )
-    return name
-
-
-TargetName = Annotated[str, AfterValidator(_target_name), WithJsonSchema({"enum": list(TARGETS)})]
-
-
-def _as_matrix(value: object) -> object:
-    """Turn three repetitions into a diagonal matrix; anything else is left to the type check."""
-    if isinstance(value, list | tuple) and len(value) == 3 and all(type(item) is int for item in value):
-        return [[n if i == j else 0 for j in range(3)] for i, n in enumerate(value)]
-    return value
-
-
-Row = Annotated[tuple[int, int, int], Field(strict=False)]
-Matrix = tuple[Row, Row, Row]
-
-
-def _supercell(matrix: Matrix) -> Matrix:
-    (a, b, c), (d, e, f), (g, h, i) = matrix
-    determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
-    if not 1 <= determinant <= 1000 or (b == c == d == f == g == h == 0 and min(a, e, i) < 1):
-        raise wrong_value(
-            "must be three positive integers or a 3x3 integer matrix of determinant 1 to 1000", "such as [2, 2, 2]"
-        )
-    return matrix
-
-
-ROW_SCHEMA = {"type": "array", "items": {"type": "integer"}, "minItems": 3, "maxItems": 3}
-Supercell = Annotated[
-    Matrix,
-    Field(strict=False),
-    BeforeValidator(_as_matrix),
-    AfterValidator(_supercell),
-    WithJsonSchema({"anyOf": [ROW_SCHEMA, {**ROW_SCHEMA, "items": ROW_SCHEMA}]}),
-]
-
-
-def _file_or_labeler(value: object) -> object:
-    return value if value == "from-labeler" else existing_path(value)
-
-
-ForceConstants = Annotated[Literal["from-labeler"] | Path, BeforeValidator(_file_or_labeler)]
 
 
 class SystemSection(Section):
@@ -113,6 +46,8 @@ class SystemSection(Section):
     @model_validator(mode="before")
     @classmethod
     def _named_by_structure(cls, values: Any) -> Any:
+        if isinstance(values, str):
+            values = {"structure": values}
         if isinstance(values, dict) and "name" not in values and isinstance(values.get("structure"), str):
             return {**values, "name": Path(os.path.basename(values["structure"])).stem}
         return values
@@ -187,7 +122,7 @@ class Campaign(Section):
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of every random number of the campaign."""
     systems: Annotated[tuple[SystemSection, ...], Field(strict=False, min_length=1)]
-    """Crystals of the campaign, each with at least a structure."""
+    """Crystals of the campaign: structure files, or mappings with at least the key structure."""
     targets: Annotated[tuple[TargetName, ...], Field(strict=False, min_length=1)] = (
         "band_gap",
         "valence_band_maximum",
@@ -207,7 +142,7 @@ class Campaign(Section):
     """Labeler: the electronic-structure code and its settings."""
     model: Annotated[Model, Role("models")] = Field(default="gnn", validate_default=True)  # type: ignore[assignment]
     """Model that learns the targets."""
-    budget: Budget = Budget()
+    budget: Budget = Field(default=Budget(), validate_default=True)
     """Labels to spend."""
     test: TestSection = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
     """The frozen test set."""
@@ -262,26 +197,32 @@ class Campaign(Section):
             return "random" if "random" in arms else at_random[0]
         close = difflib.get_close_matches(baseline, arms, n=1)
         raise wrong_value(
-            f"must be one of the arms {', '.join(arms)}",
+            f"must be one of the arms ({', '.join(arms)})",
             f"did you mean {close[0]!r}?" if close else "name the arm that the others are measured against",
+            None if baseline else "none and no arm that selects at random",
         )
 
     @field_validator("budget")
     @classmethod
-    def _goals_are_targets(cls, budget: Budget, info: ValidationInfo) -> Budget:
+    def _budget_suits_campaign(cls, budget: Budget, info: ValidationInfo) -> Budget:
         unknown = sorted(set(budget.target_error) - set(info.data.get("targets", budget.target_error)))
         if unknown:
             raise wrong_value(
-                f"must set target_error only for targets of the campaign, not for {unknown[0]}",
+                "must have target_error for targets of the campaign only",
                 "add it to targets or remove it here",
+                repr(unknown[0]),
             )
+        most = info.data.get("pool", budget.labels)
+        if max(budget.initial, budget.batch) > most:
+            got = str(max(budget.initial, budget.batch))
+            raise wrong_value(f"must take at most {most} (pool) in one round", "raise pool or lower budget.batch", got)
         return budget
 
 
 def _refuse_repeats(names: list[str], rule: str, remedy: str) -> None:
     for index, name in enumerate(names):
         if name in names[:index]:
-            raise wrong_value(f"must {rule}, not twice {name!r},", remedy)
+            raise wrong_value(f"must {rule}", remedy, f"{name!r} twice")
 
 
 def _at(sampler: Any, temperatures: tuple[float, ...] | None) -> Any:

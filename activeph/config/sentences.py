@@ -36,8 +36,8 @@ EXPECTED = {
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
     "literal_error": "must be {expected}",
-    "too_short": "must have at least {min_length} items",
-    "too_long": "must have at most {max_length} items",
+    "too_short": "must have {min_length} items or more",
+    "too_long": "must have {max_length} items or fewer",
     "activeph": "{expected}",
 }
 
@@ -63,22 +63,22 @@ class _Wrong:
         if kind == "value_error":
             return f"{self.mark}: {self.key}: {ctx['error']}"
         if kind == "missing":
-            return f"{self.mark}: {self.key} must be given but got nothing; add it: {self._meaning()}"
+            return f"{self.mark}: {self.key} must be given but got nothing; add it, meaning: {self._meaning()}"
         if kind == "extra_forbidden":
             return f"{self.mark}: {self._unknown_key()}"
-        expected = EXPECTED[kind].format(**ctx) if kind in EXPECTED else _generic(self.error["msg"])
-        return f"{self.mark}: {self.key} {expected} but got {short(value)}; {self._remedy(ctx, value)}"
+        expected = EXPECTED[kind].format(**_plain_numbers(ctx)) if kind in EXPECTED else _generic(self.error["msg"])
+        got = ctx.get("got", short(value))
+        return f"{self.mark}: {self.key} {expected} but got {got}; {self._remedy(ctx, value)}"
 
     def _remedy(self, ctx: AnyMapping[str, Any], value: object) -> str:
         if "remedy" in ctx:
             return str(ctx["remedy"])
-        meaning = self._meaning()
-        if (
-            self.error["type"] in ("float_type", "int_type")
-            and isinstance(value, str)
-            and re.match(r"\s*[-+.\d]", value)
-        ):
-            return f"write the number alone, without unit or quotes: {meaning}"
+        meaning = f"meaning: {self._meaning()}"
+        if self.error["type"] == "string_type" and isinstance(value, int | float):
+            return f"put it in quotes; {meaning}"
+        wants_number = self.error["type"] in ("float_type", "int_type")
+        if wants_number and isinstance(value, str) and re.match(r"\s*[-+.\d]", value):
+            return f"write the number alone, without unit or quotes; {meaning}"
         return meaning
 
     def _unknown_key(self) -> str:
@@ -100,6 +100,10 @@ class _Wrong:
         return text + (f" (default {default})" if shown else "")
 
 
+def _plain_numbers(ctx: AnyMapping[str, Any]) -> dict[str, Any]:
+    return {key: int(item) if isinstance(item, float) and item.is_integer() else item for key, item in ctx.items()}
+
+
 def _generic(message: str) -> str:
     return (
         message.replace("Input should ", "must ", 1) if message.startswith("Input should ") else f"is wrong: {message}"
@@ -119,6 +123,8 @@ def _walk(
     field: FieldInfo | None = None
     mark, words = root.mark, ""
     for step in location:
+        if step == "[key]":  # pydantic's word for "the key itself"
+            break
         value, inside = _open(value, inside)
         if isinstance(value, Mapping | Sequence):
             mark = value.marks.get(step, mark)
