@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import math
@@ -99,9 +100,7 @@ class AseLabeler(Section):
             ) from error
 
     def _version(self) -> str | None:
-        package = self.calculator.replace(":", ".").partition(".")[0]
-        names = importlib.metadata.packages_distributions().get(package, [])
-        return importlib.metadata.version(names[0]) if names else None
+        return _package_version(self.calculator.replace(":", ".").partition(".")[0])
 
     def _provenance(self, calculator: Any, wall_time: float) -> dict[str, Any]:
         iterations = getattr(calculator, "get_number_of_iterations", None)
@@ -114,6 +113,13 @@ class AseLabeler(Section):
             "wall_time": wall_time,
             "host": socket.gethostname(),
         }
+
+
+@functools.cache
+def _package_version(package: str) -> str | None:
+    """Return the version of the distribution that an import name belongs to; None for a module of the user's own."""
+    names = importlib.metadata.packages_distributions().get(package, [])
+    return importlib.metadata.version(names[0]) if names else None
 
 
 def _stress(atoms: Any) -> FloatArray:
