@@ -103,9 +103,9 @@ def _label_displacements(
 
 def _conclude(directory: RunDirectory) -> str:
     """Draw the report of what has been measured and return its place and the answer."""
+    from activeph.report.answer import answer
     from activeph.report.figures import write_figures
     from activeph.report.results import load_results
-    from activeph.report.savings import answer
 
     write_figures(directory.root)
     return f"Report: {directory.report}\n{answer(load_results(directory.root))}"
