@@ -44,7 +44,10 @@ EXPECTED = {
 
 def sentence(error: ValidationError, root: Mapping, section: type[Section]) -> str:
     """Return the sentence for the first thing wrong in the file that holds ``root``."""
-    details = [_Wrong(item, root, section) for item in error.errors(include_url=False)]
+    errors = error.errors(include_url=False)
+    outer = {item["loc"][:length] for item in errors for length in range(len(item["loc"]))}
+    # a list that lost its wrong items is too short as well: the items are what to mend
+    details = [_Wrong(item, root, section) for item in errors if item["loc"] not in outer]
     return min(details, key=lambda wrong: (wrong.mark.file != root.mark.file, wrong.mark.line)).sentence()
 
 

@@ -7,7 +7,7 @@ import functools
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -16,14 +16,14 @@ from activeph.identity import aligned, configuration_key
 from activeph.label.fingerprint import settings_fingerprint
 from activeph.label.frames import modification_time, read_frames
 from activeph.records import Configuration, Label
-from activeph.section import Section
+from activeph.section import InputPath, Section
 
 
 class ReplayLabeler(Section):
     """Looks configurations up in labelled files. Give the same files to ``sample: {kind: replay}``."""
 
     kind: Literal["replay"] = "replay"
-    files: tuple[Annotated[Path, Field(strict=False)], ...] = Field(min_length=1, strict=False)
+    files: tuple[InputPath, ...] = Field(min_length=1, strict=False)
     """One file or several: extended XYZ, ASE databases, anything that ASE reads with energies."""
 
     @field_validator("files", mode="before")
