@@ -1,5 +1,6 @@
 """Every wrong file ends in one sentence: file, line, key, what was expected, "but got" the value, the remedy."""
 
+# ruff: noqa: E501  sentences stay whole, so that a search finds them
 from __future__ import annotations
 
 import os

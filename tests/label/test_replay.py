@@ -62,7 +62,10 @@ def test_the_first_of_several_files_wins(labelled: tuple[Path, list[Configuratio
 
 
 def test_a_missing_file_is_the_users_error(tmp_path: Path) -> None:
-    labeler = ReplayLabeler(files=(tmp_path / "none.extxyz",))
+    path = tmp_path / "none.extxyz"
+    path.touch()
+    labeler = ReplayLabeler(files=(path,))
+    path.unlink()
     with pytest.raises(InputError, match="must exist but got"):
         labeler.check(Configuration(np.array([1]), np.zeros((1, 3)), np.eye(3)))
     with pytest.raises(InputError, match="must exist but got"):
