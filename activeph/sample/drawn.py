@@ -21,7 +21,7 @@ BLOCK = 256
 """Candidates drawn together. One random stream per block makes a candidate a function of (seed, index) at the speed
 of one stream; single streams per candidate cost five times the draw itself."""
 
-_ATTEMPTS = 100  # draws per candidate before the guards are called impossible
+_ATTEMPTS = 300  # draws per candidate before the guards are called impossible
 
 
 class Draw(Protocol):
@@ -108,8 +108,8 @@ class DrawnPool:
             again = guard.accepts(displacements[wrong], None if strains is None else strains[wrong])
             wrong = wrong[~again]
         raise InputError(
-            f"sampler must find configurations that its guards accept but got none in {_ATTEMPTS} draws for system "
-            f"{self.system.name!r} (minimum_distance {self.settings.minimum_distance}, largest_displacement "
+            f"sampler must find configurations that its guards accept but got {_ATTEMPTS} refusals in a row for "
+            f"system {self.system.name!r} (minimum_distance {self.settings.minimum_distance}, largest_displacement "
             f"{self.settings.largest_displacement}); lower the amplitude or temperature, or loosen the guards"
         )
 

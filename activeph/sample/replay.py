@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -109,21 +109,33 @@ class _Frame:
 @lru_cache(maxsize=8)
 def _read(path: Path, _modified: int) -> tuple[str, tuple[_Frame, ...]]:
     """Return 12 hex digits of the file's content and its structures."""
-    import ase.io
-
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-        frames = ase.io.read(path, index=":")
+        frames = list(_structures(path))
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise InputError(
             f"file must hold structures that ASE reads but got {path} ({reason}); try extended XYZ"
         ) from error
-    return digest, tuple(_frame(atoms) for atoms in frames)
+    return digest, tuple(_frame(atoms, known) for atoms, known in frames)
 
 
-def _frame(atoms: Any) -> _Frame:
-    known = {**atoms.info, **atoms.info.get("key_value_pairs", {})}  # the latter from ASE databases
+def _structures(path: Path) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+    """Yield the atoms of a file and what it says of them."""
+    import ase.db
+    import ase.io
+    from ase.io.formats import filetype
+
+    if filetype(str(path)) in {"db", "json"}:
+        with ase.db.connect(path) as database:
+            for row in database.select():
+                yield row.toatoms(), row.key_value_pairs
+    else:
+        for atoms in ase.io.iread(path, index=":"):
+            yield atoms, atoms.info
+
+
+def _frame(atoms: Any, known: Mapping[str, Any]) -> _Frame:
     temperature = next((known[key] for key in ("T", "temperature") if key in known), np.nan)
     configuration = Configuration(
         np.asarray(atoms.numbers, dtype=np.int64), np.array(atoms.positions), np.array(atoms.cell.array)

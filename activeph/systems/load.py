@@ -13,6 +13,7 @@ import numpy as np
 from activeph.errors import InputError
 from activeph.records import Configuration, FloatArray, IntArray, System
 
+_COINCIDENT = 0.3  # Å, shorter than any bond
 SNAP = 1e-3  # Å: rounding of coordinates in files; atoms this close to a symmetric place are put there
 
 
@@ -89,6 +90,7 @@ def make_system(
     from phonopy import Phonopy
 
     matrix = _matrix(supercell)
+    _check_distances(name, unit_cell)
     unit_cell = _snapped(unit_cell)
     n_atoms = len(unit_cell.numbers) * abs(round(np.linalg.det(matrix)))
     if n_atoms < 2:
@@ -97,11 +99,13 @@ def make_system(
             "raise `supercell`, e.g. [2, 2, 2]"
         )
     try:
-        phonon = Phonopy(phonopy_atoms(unit_cell, masses), supercell_matrix=matrix, primitive_matrix="auto")
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # phonopy 4 announces the meaning of "auto"
+            phonon = Phonopy(phonopy_atoms(unit_cell, masses), supercell_matrix=matrix, primitive_matrix="auto")
+    except Exception as error:
         raise InputError(
-            f"structure of system {name!r} must be a crystal but phonopy says: {_reason(error)}; "
-            "look for atoms that coincide"
+            f"structure of system {name!r} must be a crystal but got one that phonopy refuses ({_reason(error)}); "
+            "look at the structure file"
         ) from error
     return system_of(name, phonon)
 
@@ -192,19 +196,35 @@ def _matrix(supercell: Sequence[int] | Sequence[Sequence[int]] | IntArray) -> In
     return matrix.astype(np.int64)
 
 
+def _check_distances(name: str, cell: Configuration) -> None:
+    from ase.neighborlist import primitive_neighbor_list
+
+    first, second, distances = primitive_neighbor_list("ijd", [True] * 3, cell.cell, cell.positions, _COINCIDENT)
+    if len(distances):
+        raise InputError(
+            f"structure of system {name!r} must have atoms apart but got atoms {first[0]} and {second[0]} at "
+            f"{distances[0]:.2g} Å; remove atoms that coincide (or occupancies that share a site)"
+        )
+
+
 def _snapped(configuration: Configuration) -> Configuration:
     """Return the configuration with the symmetry it has within :data:`SNAP` made exact; orientation and order kept."""
     import ase
+    import spglib
     from ase.spacegroup.symmetrize import refine_symmetry
 
+    fractions = configuration.positions @ np.linalg.inv(configuration.cell)
+    crystal = (configuration.cell, fractions, configuration.numbers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        strict, loose = (spglib.get_symmetry(crystal, symprec=tolerance) for tolerance in (1e-5, SNAP))
+    if strict is None or loose is None or len(loose["rotations"]) <= len(strict["rotations"]):
+        return configuration
     atoms = ase.Atoms(configuration.numbers, configuration.positions, cell=configuration.cell, pbc=True)
     refined = atoms.copy()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            refine_symmetry(refined, symprec=SNAP)
-    except Exception:  # no symmetry found (e.g. coinciding atoms): phonopy names the reason next
-        return configuration
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        refine_symmetry(refined, symprec=SNAP)
     shift = refined.get_scaled_positions(wrap=False) - atoms.get_scaled_positions(wrap=False)
     moved = np.linalg.norm((shift - np.rint(shift)) @ atoms.cell.array, axis=1).max()
     if moved > 3 * SNAP or np.abs(refined.cell.array - atoms.cell.array).max() > 3 * SNAP:

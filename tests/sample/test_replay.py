@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import ase
+import ase.db
+import ase.io
+import numpy as np
+import pytest
+
+from activeph.errors import InputError
+from activeph.records import System
+from activeph.sample.replay import ReplaySampler
+
+Builder = Callable[..., System]
+
+
+def _frames(system: System, n: int = 12) -> tuple[list[ase.Atoms], np.ndarray]:
+    rng = np.random.default_rng(4)
+    u = rng.normal(size=(n, *system.supercell.positions.shape)) * 0.1
+    cell = system.supercell
+    frames = [
+        ase.Atoms(cell.numbers, cell.positions + row, cell=cell.cell, pbc=True, info={"T": float(300 * (i % 2))})
+        for i, row in enumerate(u)
+    ]
+    return frames, u
+
+
+def test_all_structures_in_file_order(crystal: Builder, tmp_path: Path) -> None:
+    system = crystal("perovskite")
+    frames, u = _frames(system)
+    ase.io.write(tmp_path / "a.extxyz", frames)
+    pool = ReplaySampler(file=tmp_path / "a.extxyz").pool(system, 100, 9)
+    assert pool.size == 12
+    np.testing.assert_allclose(pool.block(0, 12).positions, system.supercell.positions + u, atol=1e-7)
+    assert pool.block(0, 12).temperatures.tolist() == [0.0, 300.0] * 6
+    few = ReplaySampler(file=tmp_path / "a.extxyz").pool(system, 5, 9)
+    assert few.size == 5
+    assert set(few.ids(range(5))) < set(pool.ids(range(12)))
+    other = ReplaySampler(file=tmp_path / "a.extxyz").pool(system, 5, 10)
+    assert other.ids(range(5)) != few.ids(range(5))
+
+
+def test_ase_database_and_temperature_key(crystal: Builder, tmp_path: Path) -> None:
+    system = crystal("perovskite")
+    frames, u = _frames(system)
+    with ase.db.connect(tmp_path / "a.db") as database:
+        for frame in frames:
+            database.write(ase.Atoms(frame), temperature=frame.info["T"])
+    pool = ReplaySampler(file=tmp_path / "a.db", temperatures=(300,)).pool(system, 100, 0)
+    assert pool.size == 6
+    np.testing.assert_allclose(pool.block(0, 6).positions, (system.supercell.positions + u)[1::2], atol=1e-9)
+
+
+def test_wrapped_and_reordered_atoms_return_to_their_sites(crystal: Builder, tmp_path: Path) -> None:
+    system = crystal("perovskite")
+    frames, u = _frames(system)
+    order = np.random.default_rng(0).permutation(40)
+    shuffled = []
+    for frame in frames:
+        copy = frame[order]
+        copy.wrap()
+        shuffled.append(copy)
+    ase.io.write(tmp_path / "a.extxyz", shuffled)
+    block = ReplaySampler(file=tmp_path / "a.extxyz").pool(system, 100, 0).block(0, 12)
+    np.testing.assert_allclose(block.positions, system.supercell.positions + u, atol=1e-6)
+
+
+def test_other_crystals_in_the_file_are_passed_over(crystal: Builder, tmp_path: Path) -> None:
+    system = crystal("perovskite")
+    frames, _ = _frames(system, 4)
+    other = ase.Atoms("NaCl", [[0, 0, 0], [2.8, 0, 0]], cell=np.eye(3) * 5.6, pbc=True)
+    ase.io.write(tmp_path / "a.extxyz", [other, *frames, other])
+    pool = ReplaySampler(file=tmp_path / "a.extxyz").pool(system, 100, 0)
+    assert pool.size == 4
+    assert [name.rsplit("-", 1)[1] for name in pool.ids(range(4))] == ["1", "2", "3", "4"]
+    ase.io.write(tmp_path / "b.extxyz", [other, other])
+    with pytest.raises(
+        InputError, match="must hold structures with the atoms and cell of system 'perovskite' but got none of 2"
+    ):
+        ReplaySampler(file=tmp_path / "b.extxyz").pool(system, 100, 0)
+
+
+def test_an_unreadable_file_gets_a_sentence(crystal: Builder, tmp_path: Path) -> None:
+    (tmp_path / "a.extxyz").write_text("hello")
+    with pytest.raises(InputError, match="file must hold structures that ASE reads but got"):
+        ReplaySampler(file=tmp_path / "a.extxyz").pool(crystal("perovskite"), 10, 0)
