@@ -17,7 +17,7 @@ from activeph.targets import TARGETS
 UNITS = {
     "REF_energy": "total energy of the cell, eV",
     "REF_forces": "forces, eV/Å",
-    "REF_stress": "stress as a 3x3 matrix, eV/Å³, positive under tension (ASE's sign)",
+    "REF_stress": "stress matrix (9 numbers in extended XYZ), eV/Å³, positive under tension (ASE's sign)",
     "direct_band_gap": "smallest gap at one k-point, eV",
     "temperature": "temperature the configuration was drawn at, K; absent (NaN in HDF5) where there is none",
     "split": "train, validation or test; fixed: a label never changes its split while the campaign grows",
@@ -36,7 +36,7 @@ def data_card(
         "## Numbers of labels",
         _counts("split", entries, lambda entry: [entry.split], SPLITS),
         _counts("system", entries, lambda entry: [entry.system]),
-        _counts("temperature (K)", entries, lambda entry: [f"{entry.temperature:g}"]),
+        _counts("temperature (K)", entries, _temperature),
         _counts("arm that paid", entries, lambda entry: entry.arms or ["none (test set)"]),
         "A label that several arms paid for is counted for each of them and stands in the file once.",
         "## Keys",
@@ -66,6 +66,10 @@ def _counts(
     counts = Counter(key for entry in entries for key in group(entry))
     names = [key for key in order if key in counts] or sorted(counts, key=lambda key: (len(key), key))
     return _table([name, "labels"], ([key, counts[key]] for key in names))
+
+
+def _temperature(entry: Entry) -> list[str]:
+    return ["unknown" if np.isnan(entry.temperature) else f"{entry.temperature:g}"]
 
 
 def _keys(target_names: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ def write_extxyz(entries: Sequence[Entry], path: Path, target_names: Sequence[st
     for part, chosen in written.items():
         ase.io.write(part, [_atoms(entry, target_names) for entry in chosen], format="extxyz")
         found = ase.io.read(part, index=":", format="extxyz")
-        _compare(chosen, ((a.info["REF_energy"], a.arrays["REF_forces"], a.info["REF_stress"]) for a in found), part)
+        _compare(chosen, (_references(atoms) for atoms in found), part)
     return [part.name for part in written]
 
 
@@ -146,12 +146,16 @@ def _atoms(entry: Entry, target_names: Sequence[str]) -> Atoms:
     """Return atoms whose info survives extended XYZ: words that a reader could take for numbers go into the JSON."""
     atoms, label = _bare_atoms(entry), entry.label
     atoms.info["REF_energy"] = float(label.energy)
-    atoms.info["REF_stress"] = label.stress[VOIGT]
+    atoms.info["REF_stress"] = label.stress[VOIGT].ravel()  # nine plain numbers: every reader takes those
     atoms.info |= scalars(entry, target_names) | known_temperature(entry)
     atoms.info["split"] = entry.split
     atoms.info["provenance"] = {"system": entry.system, **provenance(entry)}
     atoms.arrays["REF_forces"] = np.array(label.forces)
     return atoms
+
+
+def _references(atoms: Atoms) -> tuple[float, FloatArray, FloatArray]:
+    return atoms.info["REF_energy"], atoms.arrays["REF_forces"], atoms.info["REF_stress"].reshape(3, 3)
 
 
 def _compare(entries: Sequence[Entry], found: Iterable[tuple[float, FloatArray, FloatArray]], path: Path) -> None:

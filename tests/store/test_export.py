@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import ase.db
@@ -72,7 +74,9 @@ def test_extended_xyz_keeps_everything(tmp_path: Path) -> None:
         assert np.allclose(atoms.positions, entry.label.configuration.positions, atol=1e-8)
         assert np.allclose(atoms.cell.array, entry.label.configuration.cell, atol=1e-12)
         assert atoms.info["REF_energy"] == entry.label.energy
-        assert np.allclose(atoms.info["REF_stress"], voigt_6_to_full_3x3_stress(entry.label.stress), atol=1e-12)
+        assert np.allclose(
+            atoms.info["REF_stress"].reshape(3, 3), voigt_6_to_full_3x3_stress(entry.label.stress), atol=1e-12
+        )
         assert np.allclose(atoms.arrays["REF_forces"], entry.label.forces, atol=1e-8)
         assert atoms.info["energy_per_atom"] == entry.label.energy / 4
         assert atoms.info["hydrostatic_stress"] == pytest.approx(entry.label.stress[:3].mean())
@@ -112,6 +116,21 @@ def test_mace_reads_what_was_labelled(tmp_path: Path) -> None:
         assert np.allclose(graph.stress.numpy()[0], voigt_6_to_full_3x3_stress(entry.label.stress), atol=1e-7)
         for weight in (graph.energy_weight, graph.forces_weight, graph.stress_weight):
             assert np.all(weight.numpy() == 1.0)
+
+
+@pytest.mark.integration
+def test_mace_trains_with_the_command_of_the_card(tmp_path: Path) -> None:
+    export_entries(make_entries(24), "extxyz", tmp_path / "data.extxyz", TARGETS)
+    command = (tmp_path / "data.extxyz.md").read_text().split("```")[-2].replace("\\\n", " ").split()
+    tiny = "--max_num_epochs 2 --num_channels 4 --max_L 0 --r_max 3.0 --batch_size 4 --valid_batch_size 4 --device cpu"
+    program = [sys.executable, "-m", "mace.cli.run_train", *command[1:], *tiny.split()]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    log = done.stdout + done.stderr
+    assert done.returncode == 0, log[-3000:]
+    assert "WeightedEnergyForcesStressLoss" in log
+    assert "No energies found" not in log
+    assert "No forces found" not in log
+    assert "Error-table on TEST" in log
 
 
 def test_ase_database(tmp_path: Path) -> None:
