@@ -22,6 +22,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "models": {
         "gnn": "activeph.models.gnn:GnnModel",
         "modes": "activeph.models.modes:ModesModel",
+        "modes-gnn": "activeph.models.modes_gnn:ModesGnnModel",
         "origin": "activeph.models.origin:OriginModel",
     },
     "selectors": {
@@ -34,6 +35,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "xtb": "activeph.label.xtb:XtbLabeler",
         "replay": "activeph.label.replay:ReplayLabeler",
         "ase": "activeph.label.ase_calculator:AseLabeler",
+        "gpaw": "activeph.label.gpaw:GpawLabeler",
     },
     "executors": {
         "serial": "activeph.execute.serial:SerialExecutor",

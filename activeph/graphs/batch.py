@@ -1,0 +1,58 @@
+"""Blocks as torch tensors: what networks read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from activeph.graphs.neighbours import NeighbourFinder
+from activeph.records import Block, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """Structures as one graph without edges between them; every pair of atoms is held once."""
+
+    species: Tensor  # [A] atomic numbers
+    structure: Tensor  # [A] index of the structure an atom belongs to
+    i: Tensor  # [H]
+    j: Tensor  # [H]
+    vectors: Tensor  # [H, 3] Å, from i to j
+    n_structures: int
+
+
+def block_graph(block: Block, finder: NeighbourFinder) -> Graph:
+    """Return all configurations of a block as one graph; single precision, the vectors rounded last."""
+    edges = finder.edges(block)
+    n_structures, n_atoms = block.species.shape
+    return Graph(
+        torch.from_numpy(np.array(block.species, dtype=np.int64).reshape(-1)),
+        torch.arange(n_structures).repeat_interleave(n_atoms),
+        torch.from_numpy(edges.i),
+        torch.from_numpy(edges.j),
+        torch.from_numpy(edges.vectors.astype(np.float32)),
+        n_structures,
+    )
+
+
+def join_graphs(graphs: Sequence[Graph]) -> Graph:
+    """Return several graphs as one, structures and atoms renumbered in order."""
+    atoms = np.cumsum([0, *(len(graph.species) for graph in graphs)])
+    structures = np.cumsum([0, *(graph.n_structures for graph in graphs)])
+    return Graph(
+        torch.cat([graph.species for graph in graphs]),
+        torch.cat([graph.structure + int(first) for graph, first in zip(graphs, structures[:-1], strict=True)]),
+        torch.cat([graph.i + int(first) for graph, first in zip(graphs, atoms[:-1], strict=True)]),
+        torch.cat([graph.j + int(first) for graph, first in zip(graphs, atoms[:-1], strict=True)]),
+        torch.cat([graph.vectors for graph in graphs]),
+        int(structures[-1]),
+    )
+
+
+def slice_block(block: Block, rows: slice | IntArray) -> Block:
+    """Return some configurations of a block."""
+    return Block(block.system, block.species[rows], block.positions[rows], block.cells[rows], block.temperatures[rows])

@@ -1,0 +1,77 @@
+"""The property network: an ensemble of small equivariant message-passing networks for several targets at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from activeph.records import Dataset, System
+from activeph.section import Section
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from activeph.models.network import NetworkPredictor
+    from activeph.models.training import Plan
+
+
+class GnnSettings(Section):
+    """The network and its training."""
+
+    cutoff: float = Field(5.5, gt=0)
+    """Distance in Å up to which atoms see each other directly."""
+    hidden: int = Field(32, ge=4)
+    """Channels of scalars and of vectors per atom."""
+    layers: int = Field(2, ge=1)
+    """Rounds of message passing."""
+    radial: int = Field(12, ge=2)
+    """Radial functions per edge."""
+    steps: int = Field(300, ge=1)
+    """Optimiser steps for a small dataset; larger ones get up to four times as many, so that each label is seen
+    at least ten times."""
+    batch: int = Field(10, ge=1)
+    """Structures per optimiser step."""
+    learning_rate: float = Field(5e-3, gt=0)
+    """Largest step size of AdamW; rises linearly, falls like a cosine."""
+    weight_decay: float = Field(1e-2, ge=0)
+    """Decay of AdamW."""
+    held_out: float = Field(0.15, ge=0, lt=0.9)
+    """Share of the labels that a member does not train on and that decides when it stops; differs from member to
+    member."""
+
+    def network(self, n_targets: int) -> nn.Module:
+        """Return an untrained network."""
+        from activeph.models.painn import PropertyNet
+
+        return PropertyNet(n_targets, self.cutoff, self.hidden, self.layers, self.radial)
+
+    def plan(self, n_trained: int) -> Plan:
+        """Return the training plan for a number of labels."""
+        from activeph.models.training import Plan
+
+        steps = min(max(self.steps, 10 * n_trained // self.batch), 4 * self.steps)
+        return Plan(steps, self.batch, self.learning_rate, self.weight_decay)
+
+
+class GnnModel(GnnSettings):
+    """Learns scalar properties from positions alone: distances and angles within a cutoff, no symmetry assumed."""
+
+    kind: Literal["gnn"] = "gnn"
+    members: int = Field(5, ge=1)
+    """Networks of the ensemble; their spread is the uncertainty."""
+    features: int = Field(64, ge=1)
+    """Width of the sketched features that selectors compare."""
+
+    def fit(self, dataset: Dataset, systems: Mapping[str, System], seed: int, warm: bytes | None = None) -> bytes:
+        """Train one member; see :class:`activeph.models.base.Model`."""
+        from activeph.models.network import fit_network
+
+        return fit_network(self, dataset, systems, seed, warm)
+
+    def load(self, states: Sequence[bytes], systems: Mapping[str, System]) -> NetworkPredictor:
+        """Return the ensemble; see :class:`activeph.models.base.Model`."""
+        from activeph.models.network import load_networks
+
+        return load_networks(self, states, systems, self.features)

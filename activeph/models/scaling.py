@@ -1,0 +1,91 @@
+"""What every model does to its data: scaling fitted on the training set alone, and a held-out part that stays put."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from activeph.errors import InputError
+from activeph.records import Block, Dataset, FloatArray, IntArray
+
+LEAST_TRAINED = 2  # labels that must stay to be trained on
+
+
+@dataclass(frozen=True, eq=False)
+class Scaling:
+    """Targets without the part linear in composition, in units of their standard deviation on the training set."""
+
+    elements: IntArray  # [Z] atomic numbers
+    baseline: FloatArray  # [Z, P] contribution of each element's share
+    scale: FloatArray  # [P] standard deviation of what the composition leaves
+
+    def forward(self, dataset: Dataset) -> FloatArray:
+        """Return the scaled targets [S, P] of a dataset."""
+        offset = np.concatenate([self.offset(block) for block in dataset.blocks])
+        return np.asarray((dataset.targets - offset) / self.scale)
+
+    def backward(self, block: Block, scaled: FloatArray) -> FloatArray:
+        """Return targets in their units; ``scaled`` is [..., B, P]."""
+        return np.asarray(scaled * self.scale + self.offset(block))
+
+    def offset(self, block: Block) -> FloatArray:
+        """Return what composition alone predicts [B, P]."""
+        return np.asarray(composition(block.species, self.elements) @ self.baseline)
+
+
+def fit_scaling(dataset: Dataset) -> Scaling:
+    """Return the scaling of a training set. Raises InputError where it is empty or not finite."""
+    if len(dataset) == 0:
+        raise InputError("a model must be trained on labels but got none; label some first.")
+    if not np.all(np.isfinite(dataset.targets)):
+        raise InputError("targets must be finite but got nan or inf; remove these labels.")
+    elements = np.unique(np.concatenate([block.species.ravel() for block in dataset.blocks]))
+    shares = np.concatenate([composition(block.species, elements) for block in dataset.blocks])
+    baseline = np.linalg.pinv(shares, rcond=1e-6) @ dataset.targets
+    deviation = np.std(dataset.targets - shares @ baseline, axis=0)
+    floor = 1e-9 * (1 + np.abs(dataset.targets).max(axis=0))  # constant targets and single labels are left unscaled
+    return Scaling(elements, baseline, np.where(deviation > floor, deviation, 1.0))
+
+
+def composition(species: IntArray, elements: IntArray) -> FloatArray:
+    """Return the share of each element [B, Z] in configurations [B, N]."""
+    return np.asarray((species[:, :, None] == elements).mean(axis=1, dtype=np.float64))
+
+
+def held_out(dataset: Dataset, seed: int, fraction: float) -> NDArray[np.bool_]:
+    """Return which configurations [S] a member never trains on.
+
+    Membership depends on the seed and the configuration alone, so that it survives a growing dataset: a member that
+    starts from its earlier state has not seen what it is judged by.
+    """
+    draws = np.array([_draw(seed, block, row) for block in dataset.blocks for row in range(len(block))])
+    chosen = draws < fraction
+    wanted = min(max(1, round(fraction * len(draws))), len(draws) - LEAST_TRAINED)
+    if chosen.sum() < wanted / 2 or len(draws) - chosen.sum() < LEAST_TRAINED:
+        chosen = np.zeros(len(draws), dtype=bool)
+        chosen[np.argsort(draws)[: max(wanted, 0)]] = True
+    return chosen
+
+
+def _draw(seed: int, block: Block, row: int) -> float:
+    """Return a number in [0, 1) that depends on seed and positions (rounded to 1e-6 Å) alone."""
+    places = np.round(block.positions[row], 6) + 0.0
+    digest = hashlib.sha256(str(seed).encode() + places.tobytes()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def sketch(features: Sequence[NDArray[np.floating[Any]]], width: int) -> NDArray[np.float32]:
+    """Return joined members' features [S, ΣF] projected to ``width`` columns by a matrix that never changes.
+
+    Random projections keep distances (Johnson, Lindenstrauss); narrower features are returned as they are.
+    """
+    joined = np.concatenate(features, axis=1)
+    if joined.shape[1] <= width:
+        return joined.astype(np.float32)
+    projection = np.random.Generator(np.random.SFC64(joined.shape[1])).normal(size=(joined.shape[1], width))
+    return np.asarray(joined @ (projection / np.sqrt(width)), dtype=np.float32)

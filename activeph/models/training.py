@@ -1,0 +1,116 @@
+"""One network, trained on graphs until a held-out part no longer improves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from activeph.graphs.batch import Graph, join_graphs
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how fast to train. ``averaging`` is the decay of the running mean of the weights per step."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    weight_decay: float
+    averaging: float = 0.98
+    checks: int = 25  # looks at the held-out part
+    patience: float = 0.4  # share of the steps that may pass without an improvement
+    warm_up: float = 0.1  # share of the steps over which the learning rate rises
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Graphs of one structure each, with scaled targets [S, P]."""
+
+    graphs: Sequence[Graph]
+    targets: Tensor
+
+    def joined(self, rows: Sequence[int]) -> tuple[Graph, Tensor]:
+        """Return some of them as one graph."""
+        return join_graphs([self.graphs[row] for row in rows]), self.targets[list(rows)]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """The best weights by held-out loss (mean squared error of scaled targets), and the curve that led there."""
+
+    state: State
+    loss: float
+    curve: list[tuple[int, float]]  # steps and held-out loss
+
+
+def train(network: nn.Module, train_set: Examples, check_set: Examples, plan: Plan, seed: int) -> Trained:
+    """Train a network in place; the weights it starts with count as the first candidate for the best.
+
+    Without a held-out part the last averaged weights are returned.
+    """
+    averaged = deepcopy(network)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+    rng = np.random.Generator(np.random.SFC64(seed))
+    order: list[int] = []
+    check_every = max(1, plan.steps // plan.checks)
+    start = evaluate(averaged, check_set)
+    best, best_loss, best_step, curve = deepcopy(averaged.state_dict()), start, 0, [(0, start)]
+    for step in range(1, plan.steps + 1):
+        if len(order) < min(plan.batch, len(train_set.graphs)):
+            order += rng.permutation(len(train_set.graphs)).tolist()
+        rows, order = order[: plan.batch], order[plan.batch :]
+        _set_rate(optimiser, plan, step)
+        _step(network, optimiser, *train_set.joined(rows))
+        _average(averaged, network, min(plan.averaging, step / (step + 9)))
+        if step % check_every == 0 or step == plan.steps:
+            loss = evaluate(averaged, check_set)
+            curve.append((step, loss))
+            if loss < best_loss or not check_set.graphs:
+                best, best_loss, best_step = deepcopy(averaged.state_dict()), loss, step
+            elif step - best_step > plan.patience * plan.steps:
+                break
+    return Trained(best, best_loss, curve)
+
+
+@torch.no_grad()
+def evaluate(network: nn.Module, examples: Examples) -> float:
+    """Return the mean squared error of scaled targets; infinite where there are no examples."""
+    if not examples.graphs:
+        return math.inf
+    network.eval()
+    graph, targets = examples.joined(range(len(examples.graphs)))
+    return float(torch.mean((network(graph)[0] - targets) ** 2))
+
+
+def _step(network: nn.Module, optimiser: torch.optim.Optimizer, graph: Graph, targets: Tensor) -> None:
+    network.train()
+    loss = torch.mean((network(graph)[0] - targets) ** 2)
+    optimiser.zero_grad(set_to_none=True)
+    torch.autograd.backward(loss)
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+    optimiser.step()
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, plan: Plan, step: int) -> None:
+    """Linear warm-up, then half a cosine to zero."""
+    done = step / plan.steps
+    share = done / plan.warm_up if done < plan.warm_up else 0.5 * (1 + math.cos(math.pi * done))
+    for group in optimiser.param_groups:
+        group["lr"] = plan.learning_rate * share
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+    for mean, value in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, 1 - decay)
+        else:
+            mean.copy_(value)
