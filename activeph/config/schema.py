@@ -40,7 +40,7 @@ class SystemSection(Section):
     force_constants: ForceConstants = "from-labeler"
     """File with force constants (phonopy_params.yaml, FORCE_SETS, FORCE_CONSTANTS, force_constants.hdf5), or
     from-labeler: finite displacements labelled like everything else."""
-    displacement: float = Field(default=0.02, gt=0, le=0.5)
+    displacement: float = Field(default=0.02, gt=0, le=0.3)
     """Finite displacement for from-labeler, in Å."""
 
     @model_validator(mode="before")

@@ -1,0 +1,116 @@
+"""``activeph check``: everything that can be known before anything is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from activeph.cli.progress import duration, open_progress
+from activeph.errors import InputError
+
+if TYPE_CHECKING:
+    from activeph.cli.forecast import Forecast, Trial
+    from activeph.config import Campaign
+    from activeph.records import System
+
+
+@click.command("check")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--no-label", is_flag=True, help="Do not try the labeler; then there is no forecast of time.")
+def command(file: Path, no_label: bool) -> None:
+    """Check the campaign of FILE and forecast its labels.
+
+    Reads file and structures, tries the labeler on one small cell (and on the supercell if quick) in a temporary
+    folder, and tells how many labels each arm may take, how long they last and how many core-hours they cost.
+    """
+    from activeph.config import check_inputs, load_campaign
+
+    campaign = load_campaign(file)
+    check_inputs(campaign)
+    click.echo(f"{file}: the file is valid")
+    systems = _systems(campaign)
+    if no_label:
+        _tell_counts(campaign, systems)
+        return
+    trials = _trials(campaign, systems)
+    if trials:
+        from activeph.cli.forecast import forecast
+
+        _tell(forecast(campaign, systems, trials[-1]))
+    else:
+        _tell_counts(campaign, systems)
+
+
+def _systems(campaign: Campaign) -> list[System]:
+    """Return the systems and tell about them; pools are opened where force constants are given already."""
+    from ase.formula import Formula
+
+    from activeph.systems import load_system
+
+    systems = []
+    for section in campaign.systems:
+        given = section.force_constants if isinstance(section.force_constants, Path) else None
+        system = load_system(section.name, section.structure, section.supercell, given)
+        formula = Formula.from_list(_symbols(system)).format("metal")
+        click.echo(f"{section.name}: {formula}, supercell of {len(system.supercell.numbers)} atoms")
+        if given is not None:
+            for sampler in [*(arm.sample for arm in campaign.arms.values()), campaign.test.sample]:
+                sampler.pool(system, 1, 0).block(0, 1)
+        systems.append(system)
+    return systems
+
+
+def _symbols(system: System) -> list[str]:
+    from ase.data import chemical_symbols
+
+    return [chemical_symbols[number] for number in system.unit_cell.numbers]
+
+
+def _trials(campaign: Campaign, systems: Sequence[System]) -> list[Trial]:
+    """Try the labeler on the largest system. Raises InputError where it gives no label."""
+    from activeph.cli.forecast import try_labeler
+    from activeph.records import Failure
+
+    largest = max(systems, key=lambda system: len(system.supercell.numbers))
+    with open_progress() as progress, progress.stage(f"trying the labeler {campaign.label.kind}"):
+        trials = try_labeler(campaign, largest)
+    for trial in trials:
+        place = f"{largest.name}, {trial.what} of {trial.n_atoms} atoms"
+        if not isinstance(trial.outcome, Failure):
+            gap = trial.outcome.band_gap
+            click.echo(f"{place}: labelled in {duration(trial.seconds)}, band gap {gap:.2f} eV")
+        elif trial.outcome.kind == "missing":
+            click.echo(f"{place}: this labeler only knows its files' configurations; its labels cost nothing")
+            return []
+        else:
+            raise InputError(
+                f"labeler {campaign.label.kind} must label the {place} but got {trial.outcome.kind}: "
+                f"{trial.outcome.message}; correct its settings or the structure"
+            )
+    return trials
+
+
+def _tell_counts(campaign: Campaign, systems: Sequence[System]) -> None:
+    from activeph.cli.forecast import count_labels
+
+    for purpose, labels in count_labels(campaign, systems).items():
+        click.echo(f"{purpose}: at most {labels} labels")
+
+
+def _tell(expected: Forecast) -> None:
+    width = max(map(len, expected.labels), default=0)
+    click.echo(f"\n{'':{width}}  labels  core-hours")
+    for purpose, labels in {**expected.labels, "at most": expected.total}.items():
+        click.echo(f"{purpose:{width}}  {labels:6}  {_hours(expected.core_hours(labels)):>10}")
+    low, high = (duration(seconds) for seconds in expected.wall_time(expected.total))
+    time = low if low == high else f"{low} to {high}"
+    many = f"{expected.workers} workers" if expected.workers > 1 else "1 worker"
+    click.echo(f"\nLabelling takes about {time} on {many}; training comes on top. Arms share equal configurations.")
+
+
+def _hours(span: tuple[float, float]) -> str:
+    low, high = (f"{hours:.2g}" for hours in span)
+    return low if low == high else f"{low}-{high}"

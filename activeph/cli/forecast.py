@@ -1,0 +1,110 @@
+"""What the labels of a campaign will cost, from one or two calculations made before anything is spent."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from activeph.config import Campaign
+from activeph.labelling import obtain
+from activeph.records import Configuration, Failure, Label, System
+from activeph.store.ledger import Ledger
+from activeph.systems import finite_displacements
+
+PATIENCE = 60.0  # s: a supercell expected to take longer is not tried but extrapolated from the unit cell
+EXPONENTS = (2.0, 3.0)  # of the time with the number of atoms, between which most codes lie
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One calculation made to see whether the labeler works and how long it takes."""
+
+    what: str
+    n_atoms: int
+    outcome: Label | Failure
+
+    @property
+    def seconds(self) -> float:
+        """Time of the calculation itself."""
+        return float(self.outcome.provenance.get("wall_time", 0.0))
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Numbers of labels by what they are for, and the time of one in s: lowest and highest expectation."""
+
+    labels: Mapping[str, int]
+    seconds: tuple[float, float]
+    workers: int
+    cores: int  # per label
+
+    @property
+    def total(self) -> int:
+        """All labels; arms that choose the same configuration share it, so there may be fewer."""
+        return sum(self.labels.values())
+
+    def wall_time(self, labels: int) -> tuple[float, float]:
+        """Return the time in s that labels take on all workers."""
+        waves = -(-labels // self.workers)
+        return waves * self.seconds[0], waves * self.seconds[1]
+
+    def core_hours(self, labels: int) -> tuple[float, float]:
+        """Return the core-hours that labels take."""
+        return tuple(labels * self.cores * seconds / 3600 for seconds in self.seconds)  # type: ignore[return-value]
+
+
+def count_labels(campaign: Campaign, systems: Sequence[System]) -> dict[str, int]:
+    """Return the largest number of calculations by what they are for."""
+    counts = {f"arm {name}": campaign.budget.repeats * campaign.budget.labels for name in campaign.arms}
+    counts["test set"] = campaign.test.n
+    for section, system in zip(campaign.systems, systems, strict=True):
+        if section.force_constants == "from-labeler":
+            counts[f"force constants of {section.name}"] = len(finite_displacements(system, section.displacement))
+    return counts
+
+
+def try_labeler(campaign: Campaign, system: System) -> list[Trial]:
+    """Label the unit cell and, where that promises to be quick, a displaced supercell, as the campaign would."""
+    unit_cell, supercell = system.unit_cell, finite_displacements(system)[1]
+    with tempfile.TemporaryDirectory(prefix="activeph-check-") as folder, campaign.execute.start() as workers:
+
+        def attempt(what: str, cell: Configuration) -> Trial:
+            outcomes = obtain(campaign.label, [cell], Ledger(Path(folder)), workers)
+            return Trial(what, len(cell.numbers), next(iter(outcomes.values())))
+
+        if len(unit_cell.numbers) == len(supercell.numbers):
+            return [attempt("supercell", supercell)]
+        first = attempt("unit cell", unit_cell)
+        gave_up = isinstance(first.outcome, Failure) and first.outcome.kind != "unconverged"
+        if gave_up or _extrapolated(first, len(supercell.numbers))[0] > PATIENCE:
+            return [first]
+        second = attempt("supercell", supercell)
+        # one cell may fail where the other does not: codes at the Gamma point alone need large cells
+        return [second] if isinstance(first.outcome, Failure) else [first, second]
+
+
+def forecast(campaign: Campaign, systems: Sequence[System], trial: Trial) -> Forecast:
+    """Return what all labels will cost if each takes what the trial took, scaled to the supercell."""
+    n_atoms = max(len(system.supercell.numbers) for system in systems)
+    seconds = _extrapolated(trial, n_atoms)
+    return Forecast(count_labels(campaign, systems), seconds, _workers(campaign.execute), _cores(campaign.execute))
+
+
+def _extrapolated(trial: Trial, n_atoms: int) -> tuple[float, float]:
+    ratio = n_atoms / trial.n_atoms
+    return trial.seconds * ratio ** EXPONENTS[0], trial.seconds * ratio ** EXPONENTS[1]
+
+
+def _workers(executor: Any) -> int:
+    """Return how many labels are computed at once."""
+    if executor.kind == "serial":
+        return 1
+    return int(getattr(executor, "workers", None) or len(os.sched_getaffinity(0)))
+
+
+def _cores(executor: Any) -> int:
+    return int(getattr(executor, "cores_per_label", None) or getattr(executor, "threads", None) or 1)
