@@ -80,8 +80,8 @@ def _trials(campaign: Campaign, systems: Sequence[System]) -> list[Trial]:
     for trial in trials:
         place = f"{largest.name}, {trial.what} of {trial.n_atoms} atoms"
         if not isinstance(trial.outcome, Failure):
-            gap = trial.outcome.band_gap
-            click.echo(f"{place}: labelled in {duration(trial.seconds)}, band gap {gap:.2f} eV")
+            gap = f", band gap {trial.outcome.band_gap:.2f} eV" if trial is trials[-1] else ""
+            click.echo(f"{place}: labelled in {duration(trial.seconds)}{gap}")
         elif trial.outcome.kind == "missing":
             click.echo(f"{place}: this labeler only knows its files' configurations; its labels cost nothing")
             return []

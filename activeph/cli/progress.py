@@ -101,8 +101,9 @@ class _Lines:
 
     def tell(self) -> None:
         self._last = self._clock()
-        count = f"{self._done}/{self._total}" if self._total else f"{self._done}"
-        self._write(f"{self._title}: {count} after {duration(self.seconds)}")
+        counted = self._done or self._total
+        count = f"{self._done}/{self._total} " if self._total else f"{self._done} " if counted else ""
+        self._write(f"{self._title}: {count}after {duration(self.seconds)}")
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,40 @@
+"""``activeph export``: the labelled dataset, which is what a campaign is run for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from activeph.cli.rundirs import run_directory
+
+FORMATS = ("extxyz", "ase-db", "hdf5")
+SPLITS = ("train", "validation", "test")
+
+
+@click.command("export")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "file_format", type=click.Choice(FORMATS), default="extxyz", show_default=True, help="Format of FILE."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="File to write.")
+def command(directory: Path, file_format: str, output: Path) -> None:
+    """Write all labels of the run directory DIR to FILE, with targets, provenance and a fixed split.
+
+    Beside FILE lies a data card (FILE.md). Energies, forces and stresses are named REF_energy, REF_forces, REF_stress, as
+    MACE's trainer expects them.
+    """
+    paths = run_directory(directory)
+    from activeph.config.resume import read_resolved
+    from activeph.entries import campaign_entries
+    from activeph.state import fold
+    from activeph.store.export import export_entries
+    from activeph.store.journal import Journal
+    from activeph.store.ledger import Ledger
+
+    entries = campaign_entries(fold(Journal(paths.journal).events()), Ledger(paths.labels))
+    targets = read_resolved(paths.campaign).get("targets", [])
+    for path in export_entries(entries, file_format, output, targets):
+        click.echo(path)
+    counts = [f"{sum(entry.split == split for entry in entries)} {split}" for split in SPLITS]
+    click.echo(f"{len(entries)} labels: {', '.join(counts)}")
