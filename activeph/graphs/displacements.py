@@ -20,12 +20,11 @@ def displacements(block: Block, system: System) -> FloatArray:
         InputError: the configuration has other atoms than the supercell.
     """
     reference = system.supercell
-    if not np.array_equal(
-        np.sort(block.species, axis=1), np.broadcast_to(np.sort(reference.numbers), block.species.shape)
-    ):
+    atoms = np.broadcast_to(np.sort(reference.numbers), (len(block), len(reference.numbers)))
+    if not np.array_equal(np.sort(block.species, axis=1), atoms):
         raise InputError(
             f"configurations of system {system.name!r} must have the atoms of its supercell ({len(reference.numbers)}) "
-            f"but got {block.species.shape[1]} others; use a model that needs no reference crystal, such as gnn."
+            f"but got {block.species.shape[1]} other ones; use a model that needs no reference crystal, such as gnn."
         )
     fractional = block.positions @ np.linalg.inv(_standard_cells(block.cells, reference.cell))
     rest = reference.positions @ np.linalg.inv(reference.cell)

@@ -25,6 +25,8 @@ class GraphConvNet(nn.Module):
         self.norms = nn.ModuleList([BatchNorm(hidden), BatchNorm(hidden)])
         self.dense = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, 16), nn.ReLU())
         self.head = nn.Linear(16, n_targets)
+        nn.init.zeros_(self.head.weight)  # the untrained network predicts the training mean
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, graph: Graph) -> tuple[Tensor, Tensor]:
         """Return scaled targets [S, P] and the features [S, 16] that the linear head reads."""

@@ -41,7 +41,9 @@ class ModesGnnModel(Section):
         known = _with_modes(systems)
         modes = fit_modes(dataset, known, seed) if any(block.system in known for block in dataset.blocks) else None
         rest = replace(dataset, targets=modes.left_over(dataset) if modes else dataset.targets)
-        network = fit_network(self.gnn, rest, systems, seed, _split(warm)[1] if warm is not None else None)
+        network = fit_network(
+            self.gnn, rest, systems, seed, _split(warm)[1] if warm is not None else None, modes is not None
+        )
         return _join(modes, network)
 
     def load(self, states: Sequence[bytes], systems: Mapping[str, System]) -> ModesGnnPredictor:

@@ -79,9 +79,14 @@ class NetworkPredictor:
 
 
 def fit_network(
-    model: NetworkModel, dataset: Dataset, systems: Mapping[str, System], seed: int, warm: bytes | None
+    model: NetworkModel,
+    dataset: Dataset,
+    systems: Mapping[str, System],
+    seed: int,
+    warm: bytes | None,
+    correction: bool = False,
 ) -> bytes:
-    """Train one network on a dataset and return its state."""
+    """Train one network on a dataset and return its state; a correction may stay at zero where it does not help."""
     earlier = _read(warm) if warm is not None else None
     split_seed = int(earlier["split_seed"]) if earlier else seed
     out = held_out(dataset, split_seed, model.held_out)
@@ -101,7 +106,9 @@ def fit_network(
         network = model.network(dataset.targets.shape[1])
         if earlier:
             _load_weights(network, earlier)
-        trained = train(network, examples, checks, model.plan(len(trained_rows)), seed)
+        trained = train(
+            network, examples, checks, model.plan(len(trained_rows)), seed, correction or earlier is not None
+        )
     network.load_state_dict(trained.state)
     return _write(trained, scaling, _features(network, graphs), split_seed)
 

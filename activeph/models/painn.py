@@ -52,7 +52,7 @@ class Message(MessagePassing):  # type: ignore[misc]
     def message(self, sent_j: Tensor, carried_j: Tensor, weights: Tensor, directions: Tensor) -> Tensor:
         """Return what travels along each edge [E, 4F]: scalars, and vectors of three components."""
         scalar, along, kept = (sent_j * weights).chunk(3, dim=1)
-        vector = directions[:, :, None] * along[:, None] + carried_j.view(len(carried_j), 3, -1) * kept[:, None]
+        vector = directions[:, :, None] * along[:, None] + carried_j.view(-1, 3, self.hidden) * kept[:, None]
         return torch.cat([scalar, vector.flatten(1)], dim=1)
 
 
@@ -66,7 +66,7 @@ class Update(nn.Module):
 
     def forward(self, scalars: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Return updated scalars [A, F] and vectors [A, 3F]."""
-        space = vectors.view(len(vectors), 3, -1)
+        space = vectors.view(len(vectors), 3, scalars.shape[1])
         left, right = self.mix(space).chunk(2, dim=2)
         norms = torch.sqrt(torch.sum(right**2, dim=1) + 1e-6)  # the offset keeps the gradient finite at zero
         turn, product, shift = self.gate(torch.cat([scalars, norms], dim=1)).chunk(3, dim=1)

@@ -51,10 +51,12 @@ class Trained:
     curve: list[tuple[int, float]]  # steps and held-out loss
 
 
-def train(network: nn.Module, train_set: Examples, check_set: Examples, plan: Plan, seed: int) -> Trained:
-    """Train a network in place; the weights it starts with count as the first candidate for the best.
+def train(
+    network: nn.Module, train_set: Examples, check_set: Examples, plan: Plan, seed: int, keep_start: bool
+) -> Trained:
+    """Train a network in place and return its best weights; without a held-out part the last averaged ones.
 
-    Without a held-out part the last averaged weights are returned.
+    With ``keep_start`` the weights it starts with may be the best (an earlier state, or a correction that is none).
     """
     averaged = deepcopy(network)
     optimiser = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
@@ -62,7 +64,9 @@ def train(network: nn.Module, train_set: Examples, check_set: Examples, plan: Pl
     order: list[int] = []
     check_every = max(1, plan.steps // plan.checks)
     start = evaluate(averaged, check_set)
-    best, best_loss, best_step, curve = deepcopy(averaged.state_dict()), start, 0, [(0, start)]
+    best, best_loss, best_step, curve = deepcopy(averaged.state_dict()), math.inf, 0, [(0, start)]
+    if keep_start:
+        best_loss = start
     for step in range(1, plan.steps + 1):
         if len(order) < min(plan.batch, len(train_set.graphs)):
             order += rng.permutation(len(train_set.graphs)).tolist()

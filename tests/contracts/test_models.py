@@ -1,0 +1,221 @@
+"""What every model promises, whatever its method."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from activeph.errors import InputError
+from activeph.kinds import BUILT_IN, load_kind
+from activeph.models.base import Model
+from activeph.records import Block, Dataset, System
+
+SMALL = {"steps": 12, "hidden": 8, "cutoff": 4.2}
+SETTINGS: dict[str, dict[str, object]] = {
+    "gnn": SMALL,
+    "modes": {},
+    "modes-gnn": {"gnn": load_kind("models", "modes-gnn").model_fields["gnn"].annotation(**SMALL)},
+    "origin": {"epochs": 60, "hidden": 8, "cutoff": 4.2},
+}
+TARGETS = ("band_gap", "energy_per_atom")
+
+
+def make_model(kind: str, members: int = 3) -> Model:
+    return load_kind("models", kind)(members=members, **SETTINGS[kind])
+
+
+def make_block(system: System, n: int, seed: int = 0) -> Block:
+    """Small displacements; positions in the frame of the supercell."""
+    cell = system.supercell
+    rng = np.random.default_rng(seed)
+    positions = cell.positions + 0.1 * rng.normal(size=(n, len(cell.numbers), 3))
+    return Block(
+        system.name,
+        np.tile(cell.numbers, (n, 1)),
+        positions,
+        np.tile(cell.cell, (n, 1, 1)),
+        np.full(n, 300.0),
+    )
+
+
+def make_dataset(system: System, n: int, seed: int = 0) -> Dataset:
+    """Targets are smooth functions of the displacements on scales far apart."""
+    block = make_block(system, n, seed)
+    squares = np.sum((block.positions - system.supercell.positions) ** 2, axis=(1, 2))
+    targets = np.stack([5.0 - 2.0 * squares, -1e3 + 1e-3 * squares], axis=1)
+    n_atoms = block.species.shape[1]
+    return Dataset((block,), TARGETS, targets, targets[:, 1] * n_atoms, (np.zeros((n, n_atoms, 3)),), np.zeros((n, 6)))
+
+
+@pytest.fixture(scope="module")
+def system(crystal: Callable[..., System]) -> System:
+    return crystal("rocksalt")
+
+
+@pytest.fixture(scope="module", params=sorted(BUILT_IN["models"]))
+def trained(request: pytest.FixtureRequest, system: System) -> tuple[str, Model, list[bytes], dict[str, System]]:
+    model = make_model(request.param)
+    systems = {system.name: system}
+    dataset = make_dataset(system, 14)
+    return request.param, model, [model.fit(dataset, systems, seed) for seed in range(3)], systems
+
+
+Trained = tuple[str, Model, list[bytes], dict[str, System]]
+
+
+def test_shapes_and_finite_values(trained: Trained, system: System) -> None:
+    _, model, states, systems = trained
+    prediction = model.load(states, systems).predict(make_block(system, 40, 1))
+    assert model.members == 3
+    assert prediction.members.shape == (3, 40, 2)
+    assert prediction.features.ndim == 2
+    assert prediction.features.shape[0] == 40
+    assert prediction.features.shape[1] <= 64
+    assert prediction.scale.shape == (2,)
+    assert np.all(prediction.scale > 0)
+    for array in (prediction.members, prediction.features, prediction.scale, prediction.uncertainty):
+        assert np.all(np.isfinite(array))
+
+
+def test_values_are_in_the_targets_units(trained: Trained, system: System) -> None:
+    _, model, states, systems = trained
+    truth = make_dataset(system, 20, 2)
+    error = model.load(states, systems).predict(truth.blocks[0]).mean - truth.targets
+    assert np.all(np.abs(error).mean(axis=0) < 3 * truth.targets.std(axis=0))
+
+
+def test_same_seed_same_member(trained: Trained, system: System) -> None:
+    kind, model, states, systems = trained
+    again = make_model(kind).fit(make_dataset(system, 14), systems, 1)
+    block = make_block(system, 5, 3)
+    first = model.load([states[1]], systems).predict(block)
+    second = model.load([again], systems).predict(block)
+    assert np.array_equal(first.members, second.members)
+    assert np.array_equal(first.features, second.features)
+
+
+def test_other_seed_other_member(trained: Trained, system: System) -> None:
+    _, model, states, systems = trained
+    assert np.all(model.load(states, systems).predict(make_block(system, 5, 3)).std > 0)
+
+
+def test_identical_members_have_no_spread(trained: Trained, system: System) -> None:
+    _, model, states, systems = trained
+    prediction = model.load([states[0]] * 3, systems).predict(make_block(system, 5, 3))
+    assert np.all(prediction.std <= 1e-9 * np.abs(prediction.mean))
+
+
+def test_fitting_leaves_arguments_and_global_random_state_alone(system: System) -> None:
+    import torch
+
+    dataset = make_dataset(system, 8)
+    before = pickle.dumps(dataset)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    state = np.random.get_state()[1].copy()
+    for kind in SETTINGS:
+        make_model(kind).fit(dataset, {system.name: system}, 0)
+    assert torch.equal(torch.rand(3), expected)
+    assert np.array_equal(state, np.random.get_state()[1])
+    assert pickle.dumps(dataset) == before
+
+
+def test_warm_start(trained: Trained, system: System) -> None:
+    kind, model, states, systems = trained
+    dataset = make_dataset(system, 18)
+    first = model.fit(dataset, systems, 0, states[0])
+    second = make_model(kind).fit(dataset, systems, 0, states[0])
+    block = make_block(system, 5, 3)
+    predictions = [model.load([state], systems).predict(block) for state in (first, second)]
+    assert np.array_equal(predictions[0].members, predictions[1].members)
+
+
+def test_picklable(trained: Trained) -> None:
+    _, model, _, _ = trained
+    assert pickle.loads(pickle.dumps(model)) == model
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_very_few_labels(kind: str, size: int, system: System) -> None:
+    systems = {system.name: system}
+    model = make_model(kind)
+    states = [model.fit(make_dataset(system, size), systems, seed) for seed in range(2)]
+    assert np.all(np.isfinite(model.load(states, systems).predict(make_block(system, 4, 1)).members))
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_constant_target(kind: str, system: System) -> None:
+    systems = {system.name: system}
+    dataset = make_dataset(system, 10)
+    constant = replace(dataset, targets=np.tile([1.5, -3.0], (10, 1)))
+    model = make_model(kind)
+    prediction = model.load([model.fit(constant, systems, 0)], systems).predict(make_block(system, 4, 1))
+    np.testing.assert_allclose(prediction.mean, np.tile([1.5, -3.0], (4, 1)), atol=0.2)
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_values_do_not_depend_on_the_cut_into_blocks(kind: str, system: System) -> None:
+    systems = {system.name: system}
+    model = make_model(kind)
+    predictor = model.load([model.fit(make_dataset(system, 10), systems, 0)], systems)
+    whole, part = make_block(system, 40, 1), make_block(system, 40, 1)
+    alone = Block(part.system, part.species[37:], part.positions[37:], part.cells[37:], part.temperatures[37:])
+    np.testing.assert_allclose(
+        predictor.predict(whole).members[:, 37:], predictor.predict(alone).members, rtol=1e-5, atol=1e-6
+    )
+
+
+def rotated(block: Block) -> Block:
+    turn = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
+    turn *= np.sign(np.linalg.det(turn))
+    return replace(block, positions=block.positions @ turn.T, cells=block.cells @ turn.T)
+
+
+def translated(block: Block) -> Block:
+    return replace(block, positions=block.positions + np.array([0.3, -2.0, 7.7]))
+
+
+def permuted(block: Block) -> Block:
+    order = np.random.default_rng(0).permutation(block.species.shape[1])
+    return replace(block, positions=block.positions[:, order], species=block.species[:, order])
+
+
+def in_another_cell(block: Block) -> Block:
+    change = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1]])
+    return replace(block, cells=change @ block.cells)
+
+
+def with_lattice_jumps(block: Block) -> Block:
+    jumps = np.random.default_rng(1).integers(-1, 2, size=block.positions.shape)
+    return replace(block, positions=block.positions + jumps @ block.cells)
+
+
+@pytest.mark.parametrize("change", [rotated, translated, permuted, in_another_cell, with_lattice_jumps])
+def test_invariance(trained: Trained, system: System, change: Callable[[Block], Block]) -> None:
+    _, model, states, systems = trained
+    predictor = model.load(states, systems)
+    block = make_block(system, 6, 4)
+    expected, got = predictor.predict(block), predictor.predict(change(block))
+    np.testing.assert_allclose(
+        (got.members - expected.members) / expected.scale, 0, atol=2e-3 * np.ptp(expected.mean / expected.scale)
+    )
+
+
+def test_no_member_is_refused(trained: Trained) -> None:
+    _, model, _, systems = trained
+    with pytest.raises(InputError, match="at least one member"):
+        model.load([], systems)
+
+
+@pytest.mark.parametrize("kind", SETTINGS)
+def test_labels_that_are_no_numbers_are_refused(kind: str, system: System) -> None:
+    dataset = make_dataset(system, 6)
+    dataset.targets[2, 1] = np.nan
+    with pytest.raises(InputError, match="finite"):
+        make_model(kind).fit(dataset, {system.name: system}, 0)

@@ -1,0 +1,79 @@
+"""The regression against closed formulas and against data it must recover."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from activeph.models import gaussian_process
+from activeph.models.gaussian_process import fit_posterior, kernel, prior_draw
+
+
+def test_gradient_of_the_evidence() -> None:
+    rng = np.random.default_rng(0)
+    inputs, targets, widths = rng.normal(size=(12, 4)), rng.normal(size=12), rng.uniform(0.5, 2, size=12)
+    point = np.array([0.3, -0.2, 0.4, -0.8])
+    _, slopes = gaussian_process._cost(point, inputs, targets, widths)
+    for axis in range(4):
+        step = 1e-5 * np.eye(4)[axis]
+        ahead, behind = (gaussian_process._cost(point + sign * step, inputs, targets, widths)[0] for sign in (1, -1))
+        assert slopes[axis] == pytest.approx((ahead - behind) / 2e-5, rel=1e-5, abs=1e-6)
+
+
+def test_a_line_is_learned_from_few_labels() -> None:
+    rng = np.random.default_rng(1)
+    inputs = rng.normal(size=(20, 5))
+    slope = np.array([1.0, -0.5, 0.0, 0.3, 0.2])
+    posterior = fit_posterior(inputs, inputs @ slope, 0)
+    fresh = rng.normal(size=(50, 5))
+    assert np.abs(posterior.mean(fresh) - fresh @ slope).max() < 0.05
+
+
+def test_gross_outliers_hardly_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    inputs, fresh = rng.normal(size=(60, 3)), rng.normal(size=(200, 3))
+    spoiled = inputs[:, 0] + inputs[:, 1] + 0.1 * rng.normal(size=60)
+    spoiled[[3, 17]] -= 8.0
+    truth = fresh[:, 0] + fresh[:, 1]
+    error = np.abs(fit_posterior(inputs, spoiled, 0).mean(fresh) - truth).mean()
+    monkeypatch.setattr(gaussian_process, "DEGREES_OF_FREEDOM", 1e9)
+    error_with_normal_noise = np.abs(fit_posterior(inputs, spoiled, 0).mean(fresh) - truth).mean()
+    assert error < 0.1
+    assert error < error_with_normal_noise / 3
+
+
+def test_residuals_are_leave_one_out_errors() -> None:
+    rng = np.random.default_rng(3)
+    inputs, targets = rng.normal(size=(10, 2)), rng.normal(size=10)
+    posterior = fit_posterior(inputs, targets, 0)
+    noise = (
+        targets - kernel(inputs, inputs, posterior.parameters) @ posterior.mean_weights
+    )  # = noise variances * weights
+    variances = noise / posterior.mean_weights
+    for left in range(10):
+        rest = np.arange(10) != left
+        covariance = kernel(inputs[rest], inputs[rest], posterior.parameters) + np.diag(variances[rest])
+        across = kernel(inputs[[left]], inputs[rest], posterior.parameters)
+        predicted = across @ np.linalg.solve(covariance, targets[rest])
+        assert posterior.residuals[left] == pytest.approx(targets[left] - predicted[0], rel=1e-6)
+
+
+def test_prior_draws_have_the_kernel_as_covariance() -> None:
+    inputs = np.random.default_rng(4).normal(size=(4, 3))
+    parameters = np.array([-0.2, 0.1, 0.3, -1.0])
+    draws = np.array([prior_draw(inputs, parameters, seed) for seed in range(4000)])
+    np.testing.assert_allclose(draws.T @ draws / len(draws), kernel(inputs, inputs, parameters), atol=0.12)
+
+
+def test_posterior_draws_have_the_posterior_variance() -> None:
+    rng = np.random.default_rng(5)
+    inputs, fresh = rng.normal(size=(15, 2)), rng.normal(size=(6, 2)) * 2
+    targets = inputs[:, 0] + 0.3 * rng.normal(size=15)
+    posteriors = [fit_posterior(inputs, targets, seed) for seed in range(300)]
+    drawn = np.var([posterior.deviation(fresh) for posterior in posteriors], axis=0)
+    one = posteriors[0]
+    across = kernel(fresh, inputs, one.parameters)
+    noise = (targets - kernel(inputs, inputs, one.parameters) @ one.mean_weights) / one.mean_weights
+    covariance = kernel(inputs, inputs, one.parameters) + np.diag(noise)
+    expected = np.diag(kernel(fresh, fresh, one.parameters) - across @ np.linalg.solve(covariance, across.T))
+    np.testing.assert_allclose(drawn, expected, rtol=0.35)
