@@ -116,14 +116,15 @@ def _draw_arms(
             )
         axes.plot(labels, mean, color=style.colour, marker=style.marker, linestyle=style.line, markersize=4.5)
         ends[arm] = (float(labels[-1]), float(mean[-1]))
-    _limit_r2(axes, metric)
+    if metric == "r2":
+        _limit_r2(axes, [y for _, y in ends.values()])
     return ends
 
 
-def _limit_r2(axes: Axes, metric: str) -> None:
-    """A bad first round has an R2 far below zero; the scale is kept for the rounds that matter."""
-    if metric == "r2":
-        axes.set_ylim(max(axes.get_ylim()[0], -0.25), min(axes.get_ylim()[1], 1.02))
+def _limit_r2(axes: Axes, finals: list[float]) -> None:
+    """A first round may have an R2 far below zero; the scale is kept for where the lines end."""
+    lowest = min([-0.1, *(value - 0.15 for value in finals if np.isfinite(value))])
+    axes.set_ylim(max(axes.get_ylim()[0], lowest), min(axes.get_ylim()[1], 1.02))
 
 
 def _label_lines(axes: Axes, ends: dict[str, tuple[float, float]], styles: dict[str, ArmStyle]) -> None:

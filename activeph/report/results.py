@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import yaml
 
 from activeph.errors import InputError
 from activeph.records import FloatArray
+from activeph.report.metrics import metrics_record
 from activeph.rundir import RunDirectory
 
 
@@ -70,12 +71,22 @@ class Results:
 
     @property
     def finished(self) -> bool:
-        """True where every repeat of every arm of the campaign has spent its budget."""
+        """True where every repeat of every arm has spent its budget, met its goal or exhausted its pool."""
         expected = int((self.campaign.get("budget") or {}).get("repeats") or 0)
+        named = self.campaign.get("arms") or self.rounds
         return bool(self.rounds) and all(
-            len(arm) >= expected and all(rounds[-1].labels >= self.budget for rounds in arm.values())
-            for arm in self.rounds.values()
+            len(repeats := self.rounds.get(arm, {})) >= expected and all(map(self._ended, repeats.values()))
+            for arm in named
         )
+
+    def _ended(self, rounds: Sequence[Round]) -> bool:
+        last = rounds[-1]
+        return last.labels >= self.budget or not last.picked or self._goal_met(last)
+
+    def _goal_met(self, last: Round) -> bool:
+        goals = (self.campaign.get("budget") or {}).get("target_error") or {}
+        record = metrics_record(self.truth, last.mean, last.std, self.target_names) if goals else {}
+        return bool(goals) and all((record[name]["mae"] or 0.0) <= goal for name, goal in goals.items())
 
 
 def load_results(run_dir: Path) -> Results:

@@ -22,12 +22,15 @@ def parity(results: Results) -> Figure:
     figure, panels = _grid(results)
     styles = arm_styles(list(results.rounds), results.baseline)
     for row, target in zip(panels, results.target_names, strict=True):
-        truth = _all_truth(results, target)
+        origin = _origin(results, target)
+        truth = _all_truth(results, target) - origin
         low, high = truth.min(), truth.max()
         margin = 0.06 * (high - low or 1.0)
         limits = (low - margin, high + margin)
         for axes, arm in zip(row, results.rounds, strict=True):
             _parity_panel(axes, results, arm, target, styles[arm], limits)
+            name = f"labelled {target_label(target)}" + (f" - ({origin:g})" if origin else "")
+            _names(axes, arm, styles[arm], f"{name} ({unit(target)})", f"predicted ({unit(target)})")
     figure.suptitle("Predicted against labelled values of the test set, last round, all repeats", fontsize=12)
     return figure
 
@@ -71,10 +74,21 @@ def _all_truth(results: Results, target: str) -> FloatArray:
     return results.truth[:, results.target_names.index(target)] * TARGETS[target].printed_factor
 
 
+def _origin(results: Results, target: str) -> float:
+    """Return a round number to subtract where values lie far from zero (total energies), else 0."""
+    truth = _all_truth(results, target)
+    spread = float(np.ptp(truth)) or 1.0
+    step = 10.0 ** np.floor(np.log10(spread))
+    return float(np.round(truth.mean() / step) * step) if abs(truth.mean()) > 100 * spread else 0.0
+
+
 def _parity_panel(
     axes: Axes, results: Results, arm: str, target: str, style: ArmStyle, limits: tuple[float, float]
 ) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     truth, mean, std = final_predictions(results, arm, target)
+    truth, mean = truth - _origin(results, target), mean - _origin(results, target)
     inside = np.clip(mean, *limits)  # the few beyond are drawn on the edge and counted
     axes.errorbar(
         truth.ravel(), inside.ravel(), std.ravel(), fmt="none", ecolor=style.colour, alpha=0.18, linewidth=0.8
@@ -86,7 +100,8 @@ def _parity_panel(
     beyond = int(np.sum(mean != inside))
     text = f"MAE {metrics['mae']:.3g} {unit(target)}" + ("" if metrics["r2"] is None else f"\nR2 {metrics['r2']:.3f}")
     _caption(axes, text + (f"\n{beyond} beyond the frame" if beyond else ""))
-    _names(axes, arm, style, f"labelled {target_label(target)} ({unit(target)})", f"predicted ({unit(target)})")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
 
 
 def _uncertainty_panel(axes: Axes, results: Results, arm: str, target: str, style: ArmStyle) -> None:
@@ -106,7 +121,7 @@ def _common_frame(row: np.ndarray, results: Results, target: str) -> None:
     for axes in row:
         axes.plot([0, right], [0, right], color="black", linewidth=0.9)
         axes.plot([0, right], [0, 1.96 * right], color="black", linewidth=0.9, linestyle="--")
-        axes.set(xlim=(0, right), ylim=(0, top))
+        axes.set(xlim=(0, right), ylim=(0, 1.3 * top))  # room for the caption
 
 
 def _calibration_text(metrics: dict[str, float | None]) -> str:

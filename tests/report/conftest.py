@@ -74,7 +74,7 @@ def _picks(number: int, rng: np.random.Generator) -> tuple[Picked, ...]:
     )
 
 
-@pytest.fixture(name="simulate")
+@pytest.fixture(scope="session", name="simulate")
 def simulate_fixture() -> Callable[..., Results]:
     return simulate
 
@@ -107,6 +107,6 @@ def write_run(results: Results, folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(name="write_run")
+@pytest.fixture(scope="session", name="write_run")
 def write_run_fixture() -> Callable[[Results, Path], Path]:
     return write_run

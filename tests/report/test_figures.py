@@ -21,11 +21,19 @@ WriteRun = Callable[[Results, Path], Path]
 NAMES = {f"{name}{suffix}" for name in ("learning-curve", "parity", "uncertainty-error") for suffix in (".png", ".svg")}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def results(simulate: Simulate) -> Results:
     curves = {"active": lambda n: 1 / n**0.5, "random": lambda n: 2 / n**0.5}
     budget = {"budget": {"labels": 30, "initial": 10, "repeats": 2}}
     return simulate(curves, labels=(10, 20, 30), repeats=2, structures=20, campaign=budget)
+
+
+@pytest.fixture(scope="module")
+def drawn(results: Results, write_run: WriteRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory with its report."""
+    folder = write_run(results, tmp_path_factory.mktemp("drawn"))
+    assert {path.name for path in write_figures(folder)} == NAMES | {"metrics.csv"}
+    return folder
 
 
 def test_round_trip_through_the_run_directory(results: Results, write_run: WriteRun, tmp_path: Path) -> None:
@@ -39,30 +47,24 @@ def test_round_trip_through_the_run_directory(results: Results, write_run: Write
     assert answer(loaded) == answer(results)
 
 
-def test_all_files_and_equal_bytes(results: Results, write_run: WriteRun, tmp_path: Path) -> None:
-    first = write_figures(write_run(results, tmp_path / "one"))
-    again = write_figures(write_run(results, tmp_path / "two"))
-    assert {path.name for path in first} == NAMES | {"metrics.csv"}
-    assert all(path.parent == tmp_path / "one" / "report" for path in first)
-    for one, other in zip(first, again, strict=True):
-        assert one.read_bytes() == other.read_bytes(), one.name
+def test_equal_results_equal_bytes(results: Results, drawn: Path, write_run: WriteRun, tmp_path: Path) -> None:
+    for path in write_figures(write_run(results, tmp_path)):
+        assert path.read_bytes() == (drawn / "report" / path.name).read_bytes(), path.name
 
 
-def test_answer_is_in_the_picture(results: Results, write_run: WriteRun, tmp_path: Path) -> None:
-    write_figures(write_run(results, tmp_path))
-    text = (tmp_path / "report" / "learning-curve.svg").read_text()
+def test_answer_is_in_the_picture(drawn: Path) -> None:
+    text = (drawn / "report" / "learning-curve.svg").read_text()
     for part in ("labels saved", "initial set", "active", "random", "band gap: RMSE (eV)", "band gap: R2"):
         assert part in text, part
 
 
-def test_table_repeats_the_rounds_own_metrics(results: Results, write_run: WriteRun, tmp_path: Path) -> None:
-    write_figures(write_run(results, tmp_path))
-    rows = list(csv.DictReader((tmp_path / "report" / "metrics.csv").open()))
+def test_table_repeats_the_rounds_own_metrics(drawn: Path) -> None:
+    rows = list(csv.DictReader((drawn / "report" / "metrics.csv").open()))
     assert len({row["temperature_K"] for row in rows}) == 5
     whole = [row for row in rows if row["temperature_K"] == "all"]
     assert len(whole) == 2 * 2 * 3
     for row in whole:
-        folder = tmp_path / "arms" / row["arm"] / f"repeat-{row['repeat']}" / f"round-{int(row['round']):03d}"
+        folder = drawn / "arms" / row["arm"] / f"repeat-{row['repeat']}" / f"round-{int(row['round']):03d}"
         record = json.loads((folder / "metrics.json").read_text())
         assert int(row["labels"]) == record["labels"]
         for name, value in record["targets"]["band_gap"].items():
@@ -94,6 +96,17 @@ def test_constant_target_without_spread_is_drawn(results: Results, write_run: Wr
     write_run(replace(results, truth=0 * results.truth, rounds=rounds), tmp_path)
     assert len(write_figures(tmp_path)) == 7
     assert answer(load_results(tmp_path)).startswith("no gain shown")
+
+
+def test_a_goal_met_or_a_pool_exhausted_ends_a_campaign(results: Results) -> None:
+    short = {"budget": {"labels": 90, "initial": 10, "repeats": 2}}
+    assert not replace(results, campaign=short).finished
+    assert replace(results, campaign={"budget": {**short["budget"], "target_error": {"band_gap": 10.0}}}).finished
+    empty = {
+        arm: {repeat: (*found[:-1], replace(found[-1], picked=())) for repeat, found in repeats.items()}
+        for arm, repeats in results.rounds.items()
+    }
+    assert replace(results, rounds=empty, campaign=short).finished
 
 
 def test_nothing_to_show_is_said(results: Results, write_run: WriteRun, tmp_path: Path) -> None:
