@@ -88,7 +88,7 @@ def test_one_repeat_has_no_interval(simulate: Simulate) -> None:
     assert np.isnan(found.low)
 
 
-@pytest.mark.parametrize("metric", ["mae", "rmse"])
+@pytest.mark.parametrize("metric", ["mae", pytest.param("rmse", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("repeats", [2, 3, 5])
 @pytest.mark.parametrize(("own", "exponent"), [(1.0, 0.4), (0.75, 0.4), (1.3, 0.4), (1.0, 0.02)])
 def test_interval_covers_the_truth(own: float, exponent: float, repeats: int, metric: str, simulate: Simulate) -> None:
