@@ -36,6 +36,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "replay": "activeph.label.replay:ReplayLabeler",
         "ase": "activeph.label.ase_calculator:AseLabeler",
         "gpaw": "activeph.label.gpaw:GpawLabeler",
+        "espresso": "activeph.label.espresso:EspressoLabeler",
+        "cp2k": "activeph.label.cp2k:Cp2kLabeler",
     },
     "executors": {
         "serial": "activeph.execute.serial:SerialExecutor",

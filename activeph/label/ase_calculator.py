@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from activeph.errors import InputError, LabelFailed
+from activeph.label.answer import unweighted
 from activeph.label.edges import UNKNOWN, BandEdges, band_edges
 from activeph.label.fingerprint import settings_fingerprint
 from activeph.records import Configuration, FloatArray, Label
@@ -150,16 +151,6 @@ def _bands(calculator: Any) -> tuple[FloatArray, FloatArray, BandEdges]:
         return NO_BANDS, NO_BANDS, UNKNOWN
     if eigenvalues.dtype == object or eigenvalues.size == 0 or eigenvalues.shape != occupations.shape:
         return NO_BANDS, NO_BANDS, UNKNOWN
-    occupations = _per_k_point(occupations, weights)
-    return eigenvalues, occupations, band_edges(eigenvalues, occupations, weights / weights.sum())
-
-
-def _per_k_point(occupations: FloatArray, weights: FloatArray) -> FloatArray:
-    """Return occupations that are 2 or 1 where full; some calculators multiply them by the weight of the k-point.
-
-    The lowest band is always full, which tells the two conventions apart.
-    """
-    full = 2.0 if len(occupations) == 1 else 1.0
-    shares = weights / weights.sum()
-    is_weighted = np.allclose(occupations[:, :, 0], full * shares, rtol=1e-3)
-    return occupations / shares[None, :, None] if is_weighted else occupations
+    weights = weights / weights.sum()
+    occupations = unweighted(occupations, weights)
+    return eigenvalues, occupations, band_edges(eigenvalues, occupations, weights)

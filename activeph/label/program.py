@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,11 +26,12 @@ def run_program(
     stdin: Path | None = None,
     timeout: float | None = None,
     environment: Mapping[str, str] | None = None,
-) -> None:
-    """Run a command in a directory, standard output and errors into ``log_name`` there.
+    accept: Collection[int] = (0,),
+) -> int:
+    """Run a command in a directory, standard output and errors into ``log_name`` there; return its exit status.
 
     Raises LabelFailed: ``timeout`` after that many seconds, ``crashed`` with the end of the log where the exit status
-    is not 0 or a signal ended it. The program and its children are ended with the worker.
+    is not one of ``accept`` or a signal ended it. The program and its children are ended with the worker.
     """
     log = directory / log_name
     with log.open("ab") as stream, open(stdin or os.devnull, "rb") as source:
@@ -52,9 +53,10 @@ def run_program(
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)  # the program's own children too
             process.wait()
-    if status != 0:
+    if status not in accept:
         ending = f"signal {-status}" if status < 0 else f"exit status {status}"
         raise LabelFailed("crashed", f"{command[0]} ended with {ending}; its last lines: {tail(log)}")
+    return status
 
 
 def tail(path: Path) -> str:

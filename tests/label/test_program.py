@@ -1,0 +1,47 @@
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from activeph.errors import InputError, LabelFailed
+from activeph.label.program import require_program, run_program
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def test_output_goes_to_the_log(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("typed")
+    code = "import sys, os; print(sys.stdin.read(), os.getcwd(), os.environ['A']); print('oops', file=sys.stderr)"
+    run_program(python(code), tmp_path, "log", stdin=tmp_path / "in", environment={"A": "b"})
+    assert sorted((tmp_path / "log").read_text().split()) == sorted(["oops", "typed", str(tmp_path), "b"])
+
+
+@pytest.mark.parametrize(
+    ("code", "ending"),
+    [("print('bad input'); raise SystemExit(5)", "exit status 5"), ("import os; os.abort()", "signal 6")],
+)
+def test_a_failing_program_shows_its_last_lines(tmp_path: Path, code: str, ending: str) -> None:
+    with pytest.raises(LabelFailed, match=ending) as caught:
+        run_program(python(code), tmp_path, "log")
+    assert caught.value.kind == "crashed"
+    assert ("bad input" in caught.value.message) == ("bad input" in code)
+    assert run_program(python("raise SystemExit(5)"), tmp_path, "log", accept=(5,)) == 5
+
+
+def test_a_slow_program_is_stopped_with_its_children(tmp_path: Path) -> None:
+    code = f"import subprocess; subprocess.run({python('import time; time.sleep(1.5); open(chr(97), chr(119))')!r})"
+    start = time.monotonic()
+    with pytest.raises(LabelFailed, match=r"stopped after 0\.5 s") as caught:
+        run_program(python(code), tmp_path, "log", timeout=0.5)
+    assert caught.value.kind == "timeout"
+    assert time.monotonic() - start < 1.4
+    time.sleep(1.5)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_missing_program_names_the_key() -> None:
+    with pytest.raises(InputError, match="label.command must name an installed program but got 'no-such-code'"):
+        require_program("no-such-code", "label.command", "The Code")
