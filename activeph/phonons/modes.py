@@ -98,6 +98,19 @@ def harmonic_modes(system: System) -> HarmonicModes:
     return HarmonicModes(lattice, basis, tuple(blocks), masses)
 
 
+def rebuilt(system: System, modes: HarmonicModes, frequencies: FloatArray) -> FloatArray:
+    """Return compact force constants [n_prim, N, 3, 3] with the vectors of ``modes`` and other ``frequencies`` (THz).
+
+    ``frequencies`` [3N - 3] are in the order of ``modes.frequencies``, negative where imaginary.
+    """
+    vectors = modes.vectors() * np.repeat(np.sqrt(system.masses), 3)[:, None]
+    eigenvalues = np.sign(frequencies) * (frequencies / THZ_PER_ROOT) ** 2
+    n_atoms = len(system.masses)
+    rows = vectors.reshape(n_atoms, 3, -1)[system.primitive_atoms].reshape(-1, vectors.shape[1])
+    matrix = (rows * eigenvalues) @ vectors.T
+    return np.ascontiguousarray(matrix.reshape(-1, 3, n_atoms, 3).transpose(0, 2, 1, 3))
+
+
 def normal_modes(system: System) -> NormalModes:
     """Return all 3N - 3 normal modes of a system as one matrix (for cells of up to some hundreds of atoms).
 

@@ -7,7 +7,7 @@ import pytest
 
 from activeph.errors import InputError
 from activeph.phonons.fit import full_force_constants
-from activeph.phonons.modes import degenerate_sets, harmonic_modes, normal_modes
+from activeph.phonons.modes import degenerate_sets, harmonic_modes, normal_modes, rebuilt
 from activeph.phonons.units import THZ_PER_ROOT
 from activeph.records import Configuration, System
 
@@ -90,6 +90,16 @@ def test_diatomic_chain_has_its_closed_form() -> None:
     along = np.abs(normal_modes(system).frequencies)
     along = np.sort(along[along > 1e-4])  # transverse directions have no springs
     np.testing.assert_allclose(along, np.sort(expected)[1:] * THZ_PER_ROOT, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_force_constants_are_rebuilt_from_their_modes(crystal, name: str) -> None:
+    system = crystal(name)
+    modes = harmonic_modes(system)
+    np.testing.assert_allclose(rebuilt(system, modes, modes.frequencies), system.force_constants, atol=1e-9)
+    lifted = np.maximum(modes.frequencies, 2.0)
+    again = harmonic_modes(dataclasses.replace(system, force_constants=rebuilt(system, modes, lifted)))
+    np.testing.assert_allclose(np.sort(again.frequencies), np.sort(lifted), atol=1e-7)
 
 
 def test_coordinates_recover_a_displacement(crystal) -> None:
