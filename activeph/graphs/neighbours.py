@@ -8,16 +8,19 @@ is arithmetic without a search. Configurations for which that radius grows too l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from activeph.graphs.memory import keep_freed_memory
 from activeph.records import Block, Configuration, FloatArray, IntArray, System
 
 CHUNK = 32  # structures evaluated together: arrays [pairs, CHUNK] stay in the cache
-MAX_SKIN = 0.6  # of the cutoff: beyond it the superset holds more than four times the pairs that survive
+MAX_SKIN = (
+    1.0  # of the cutoff: beyond it the superset holds eight times the pairs that survive, and a search is as fast
+)
 SKIN_STEP = 0.25  # Å: reaches are rounded up to multiples, so that few lists serve all blocks
 
 
@@ -65,6 +68,7 @@ class ReferenceNeighbours:
         self._reference = reference
         self._fractional = np.linalg.solve(reference.cell.T, reference.positions.T).T
         self._pairs: Pairs | None = None
+        self._sheets: dict[int, _Sheet] = {}
 
     def edges(self, positions: FloatArray, cells: FloatArray) -> Edges | None:
         """Return the edges of configurations [B, N, 3], [B, 3, 3]; ``None`` where they are no small displacements."""
@@ -75,7 +79,19 @@ class ReferenceNeighbours:
             return None
         if self._pairs is None or self._pairs.reach < reach:
             self._pairs = search_pairs(self._reference, np.ceil(reach / SKIN_STEP) * SKIN_STEP)
-        return _join(list(_evaluate(self._pairs, unwrapped, cells, self.cutoff)))
+            self._sheets = {}
+        starts = range(0, len(positions), CHUNK)
+        return _join([self._evaluate(unwrapped, cells, slice(start, start + CHUNK)) for start in starts])
+
+    def _evaluate(self, positions: FloatArray, cells: FloatArray, rows: slice) -> Edges:
+        assert self._pairs is not None
+        size = len(positions[rows])
+        if size not in self._sheets:
+            last = {CHUNK: self._sheets[CHUNK]} if CHUNK in self._sheets else {}
+            self._sheets = last | {size: _Sheet(self._pairs, size, positions.shape[1])}
+        edges = self._sheets[size].evaluate(positions[rows], cells[rows], self.cutoff)
+        first = rows.start * positions.shape[1]
+        return Edges(edges.i + first, edges.j + first, edges.vectors) if first else edges
 
     def _unwrap(self, positions: FloatArray, cells: FloatArray) -> tuple[FloatArray, float]:
         """Return positions without lattice jumps, and the radius on the reference that holds all their pairs."""
@@ -93,39 +109,42 @@ class ReferenceNeighbours:
         return unwrapped, float((self.cutoff + 2 * largest) / smallest_stretch)
 
 
-def _evaluate(pairs: Pairs, positions: FloatArray, cells: FloatArray, cutoff: float) -> Iterator[Edges]:
-    """Yield the pairs that are closer than ``cutoff``, for chunk after chunk of structures."""
-    n_structures, n_atoms = positions.shape[:2]
-    shared_cell = bool(np.all(cells == cells[:1]))
-    for start in range(0, n_structures, CHUNK):
-        columns = np.ascontiguousarray(positions[start : start + CHUNK].transpose(2, 1, 0))  # [3, N, B]
-        if shared_cell:
-            images = (pairs.shifts @ cells[0]).T[:, :, None]
-        else:
-            images = np.einsum("hk,bkx->xhb", pairs.shifts.astype(np.float64), cells[start : start + CHUNK])
-        vectors, squares = _pair_vectors(pairs, columns, images)
-        size = vectors.shape[2]
-        near = np.flatnonzero(squares < cutoff**2)
-        pair = near // size
-        first_atom = (near - pair * size + start) * n_atoms
-        yield Edges(first_atom + pairs.i[pair], first_atom + pairs.j[pair], vectors.reshape(3, -1)[:, near].T)
+class _Sheet:
+    """Pairs times structures [H, B] as arrays that are used again: fresh pages cost more than the arithmetic."""
 
+    def __init__(self, pairs: Pairs, n_structures: int, n_atoms: int) -> None:
+        shape = (len(pairs.i), n_structures)
+        first_atoms = n_atoms * np.arange(n_structures)
+        self._pairs = pairs
+        self._i = (pairs.i[:, None] + first_atoms).ravel()
+        self._j = (pairs.j[:, None] + first_atoms).ravel()
+        self._vectors, self._scratch, self._squares = np.empty((3, *shape)), np.empty(shape), np.empty(shape)
 
-def _pair_vectors(pairs: Pairs, columns: FloatArray, images: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return vectors [3, H, B] and squared lengths [H, B] of the pairs; ``columns`` [3, N, B] are the positions."""
-    shape = (len(pairs.i), columns.shape[2])
-    vectors = np.empty((3, *shape))
-    scratch = np.empty(shape)
-    squares = np.zeros(shape)
-    for component in range(3):
-        along = vectors[component]
-        np.take(columns[component], pairs.j, axis=0, out=along, mode="clip")  # "clip" writes without a buffer
-        np.take(columns[component], pairs.i, axis=0, out=scratch, mode="clip")
-        along -= scratch
-        along += images[component]
-        np.multiply(along, along, out=scratch)
-        squares += scratch
-    return vectors, squares
+    def evaluate(self, positions: FloatArray, cells: FloatArray, cutoff: float) -> Edges:
+        """Return the edges of configurations [B, N, 3], [B, 3, 3] without lattice jumps."""
+        self._fill(np.ascontiguousarray(positions.transpose(2, 1, 0)), self._images(cells))
+        near = np.flatnonzero(self._squares < cutoff**2)
+        return Edges(self._i[near], self._j[near], self._vectors.reshape(3, -1).take(near, axis=1).T)
+
+    def _images(self, cells: FloatArray) -> FloatArray:
+        """Return the cell shifts of the pairs in Å [3, H, B], B = 1 where all cells are equal."""
+        if np.all(cells == cells[:1]):
+            return np.asarray((self._pairs.shifts @ cells[0]).T[:, :, None])
+        return np.asarray(np.einsum("hk,bkx->xhb", self._pairs.shifts.astype(np.float64), cells))
+
+    def _fill(self, columns: FloatArray, images: FloatArray) -> None:
+        """Compute vectors and squared lengths; ``columns`` [3, N, B] are the positions."""
+        for component in range(3):
+            along = self._vectors[component]
+            np.take(columns[component], self._pairs.j, axis=0, out=along, mode="clip")  # "clip" writes without a buffer
+            np.take(columns[component], self._pairs.i, axis=0, out=self._scratch, mode="clip")
+            along -= self._scratch
+            along += images[component]
+            if component == 0:
+                np.multiply(along, along, out=self._squares)
+            else:
+                np.multiply(along, along, out=self._scratch)
+                self._squares += self._scratch
 
 
 def _join(parts: list[Edges]) -> Edges:
@@ -154,6 +173,7 @@ class NeighbourFinder:
     """Finds the edges of blocks: by a system's reference list where that is exact, by a search where it is not."""
 
     def __init__(self, systems: Mapping[str, System], cutoff: float) -> None:
+        keep_freed_memory()
         self.cutoff = cutoff
         self._references = {name: ReferenceNeighbours(system.supercell, cutoff) for name, system in systems.items()}
 
