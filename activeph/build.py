@@ -43,6 +43,7 @@ def run_campaign(path: Path, output: Path | None, progress: Progress) -> str:
         with campaign.execute.start() as workers:
             systems = prepare_systems(campaign, directory, ledger, workers, progress)
             run_rounds(Loop(campaign, systems, directory, journal, ledger, workers, progress))
+        draw_report(directory)
         return _conclude(directory)
 
 
@@ -101,11 +102,16 @@ def _label_displacements(
     return np.array(forces)
 
 
-def _conclude(directory: RunDirectory) -> str:
-    """Draw the report of what has been measured and return its place and the answer."""
-    from activeph.report.answer import answer
+def draw_report(directory: RunDirectory) -> None:
+    """Draw the pictures of what has been measured."""
     from activeph.report.figures import write_figures
-    from activeph.report.results import load_results
 
     write_figures(directory.root)
+
+
+def _conclude(directory: RunDirectory) -> str:
+    """Return where the report is and the answer."""
+    from activeph.report.answer import answer
+    from activeph.report.results import load_results
+
     return f"Report: {directory.report}\n{answer(load_results(directory.root))}"

@@ -115,6 +115,8 @@ def _select_one(
 ) -> tuple[list[int], list[float] | None]:
     free = campaign_pools(campaign, systems, request.step).free(request.taken)
     n = min(request.n, len(free))
+    if n == 0:
+        return [], None
     selector = campaign.arms[request.step.arm].select
     rng = generator(campaign.seed, "select", request.step.repeat, request.step.round)
     if scores is None:

@@ -1,0 +1,241 @@
+"""The loop on real KBr labels from a file: complete, deterministic, exact in its accounts, resumable anywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from activeph.build import run_campaign
+from activeph.errors import InputError
+from activeph.progress import NoProgress
+from activeph.state import State, Trajectory, fold
+from activeph.store.journal import Journal
+
+DATA = Path(__file__).parent / "data" / "kbr"
+
+
+def campaign(**changes: Any) -> dict[str, Any]:
+    """Return a campaign that takes seconds: pool and labels from files, a model that trains in milliseconds."""
+    phonon, random = str(DATA / "phonon.extxyz"), str(DATA / "random.extxyz")
+    return {
+        "name": "replayed",
+        "systems": [
+            {
+                "name": "KBr",
+                "structure": str(DATA / "KBr.vasp"),
+                "supercell": [2, 2, 2],
+                "force_constants": str(DATA / "phonopy_params.yaml"),
+            }
+        ],
+        "arms": {
+            "active": {"sample": {"kind": "replay", "file": phonon}, "select": "lcmd"},
+            "phonon": {"sample": {"kind": "replay", "file": phonon}, "select": "random"},
+            "random": {"sample": {"kind": "replay", "file": random}, "select": "random"},
+        },
+        "baseline": "random",
+        "label": {"kind": "replay", "files": [phonon, random]},
+        "targets": ["band_gap", "energy_per_atom"],
+        "model": {"kind": "modes", "members": 2},
+        "budget": {"labels": 16, "initial": 8, "batch": 6, "repeats": 2},
+        "test": {"sample": {"kind": "replay", "file": phonon}, "n": 20},
+        "execute": "serial",
+        **changes,
+    }
+
+
+def write(folder: Path, content: dict[str, Any]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "campaign.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def run(folder: Path, **changes: Any) -> str:
+    return run_campaign(write(folder, campaign(**changes)), folder / "run", NoProgress())
+
+
+def events(folder: Path) -> list[dict[str, Any]]:
+    return Journal(folder / "run" / "journal.jsonl").events()
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Return all that must not depend on interruptions: selections, metrics and labels."""
+    state = fold(events(folder))
+    labels = folder / "run" / "labels"
+    return {
+        "test": state.test,
+        "picks": dict(state.picks),
+        "metrics": {step: json.dumps(metrics, sort_keys=True) for step, metrics in state.evaluated.items()},
+        "labels": sorted(path.parent.name for path in labels.glob("*/*/label.json")),
+    }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_pictures() -> Iterator[None]:
+    """Pictures have their own tests and take longer than these campaigns."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("activeph.build.draw_report", lambda directory: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    run(folder)
+    return folder
+
+
+def final(folder: Path) -> State:
+    return fold(events(folder))
+
+
+def test_every_trajectory_spends_exactly_its_budget(finished: Path) -> None:
+    state = final(finished)
+    for arm in ("active", "phonon", "random"):
+        for repeat in (0, 1):
+            counts = [len(state.picks[step]) for step in state.steps(Trajectory(arm, repeat))]
+            assert counts == [8, 6, 2]
+
+
+def test_no_trajectory_pays_twice_or_for_the_test_set(finished: Path) -> None:
+    state = final(finished)
+    assert state.test is not None
+    test = {pick.key for pick in state.test}
+    assert len(test) == 20
+    for arm in ("active", "phonon", "random"):
+        for repeat in (0, 1):
+            keys = [pick.key for pick in state.spent(Trajectory(arm, repeat))]
+            assert len(set(keys)) == len(keys)
+            assert not test & set(keys)
+
+
+def test_equal_samplers_begin_with_equal_sets_and_repeats_differ(finished: Path) -> None:
+    state = final(finished)
+    first = {step[:2]: [pick.id for pick in picks] for step, picks in state.picks.items() if step.round == 0}
+    assert first["active", 0] == first["phonon", 0]
+    assert first["active", 0] != first["active", 1]
+    assert first["active", 0] != first["random", 0]
+
+
+def test_only_arms_that_look_at_the_model_record_uncertainties(finished: Path) -> None:
+    state = final(finished)
+    for step, picks in state.picks.items():
+        scored = step.arm == "active" and step.round > 0
+        assert all((pick.uncertainty is not None) == scored for pick in picks)
+
+
+def test_files_say_what_the_journal_says(finished: Path) -> None:
+    state = final(finished)
+    for step, metrics in state.evaluated.items():
+        folder = finished / "run" / "arms" / step.arm / f"repeat-{step.repeat}" / f"round-{step.round:03d}"
+        assert json.loads((folder / "metrics.json").read_text()) == metrics
+        selection = json.loads((folder / "selection.json").read_text())
+        assert [one["key"] for one in selection["candidates"]] == [pick.key for pick in state.picks[step]]
+        assert not any(one["failed"] for one in selection["candidates"])
+    assert state.evaluated[max(state.evaluated)]["labels"] == 16
+
+
+def test_typed_again_it_does_nothing(finished: Path) -> None:
+    before = (finished / "run" / "journal.jsonl").read_bytes()
+    said = run(finished)
+    assert "replayed is complete" in said
+    assert (finished / "run" / "journal.jsonl").read_bytes() == before
+
+
+def test_another_seed_selects_otherwise_and_the_same_seed_alike(finished: Path, tmp_path: Path) -> None:
+    run(tmp_path / "same")
+    run(tmp_path / "other", seed=1)
+    assert outcome(tmp_path / "same") == outcome(finished)
+    assert outcome(tmp_path / "other")["picks"] != outcome(finished)["picks"]
+
+
+class Killed(BaseException):
+    """What the process feels when it is killed: nothing may catch it."""
+
+
+def test_killed_after_any_journal_line_it_ends_the_same(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    total = len(events(finished))
+    append = Journal.append
+
+    def kill_after(count: int) -> None:
+        left = [count]
+
+        def dying(self: Journal, event: dict[str, Any]) -> None:
+            if left[0] == 0:
+                raise Killed
+            left[0] -= 1
+            append(self, event)
+
+        monkeypatch.setattr(Journal, "append", dying)
+
+    starts = 0
+    while True:  # each start survives five more lines, so that death comes at every kind of step
+        starts += 1
+        kill_after(5)
+        try:
+            run(tmp_path)
+            break
+        except Killed:
+            continue
+    assert starts >= total // 5
+    monkeypatch.setattr(Journal, "append", append)
+    assert outcome(tmp_path) == outcome(finished)
+
+
+def test_a_goal_ends_a_trajectory_early(tmp_path: Path) -> None:
+    run(tmp_path, budget={"labels": 16, "initial": 8, "batch": 6, "repeats": 1, "target_error": {"band_gap": 5.0}})
+    state = final(tmp_path)
+    assert {step.round for step in state.picks} == {0}
+
+
+def test_a_larger_budget_continues_a_finished_run(tmp_path: Path) -> None:
+    run(tmp_path, budget={"labels": 14, "initial": 8, "batch": 6, "repeats": 1})
+    first = outcome(tmp_path)
+    run(tmp_path, budget={"labels": 20, "initial": 8, "batch": 6, "repeats": 2})
+    state = final(tmp_path)
+    assert len(state.spent(Trajectory("active", 0))) == 20
+    assert len(state.spent(Trajectory("active", 1))) == 20
+    assert all(state.picks[step] == picks for step, picks in first["picks"].items())
+
+
+def test_a_changed_setting_is_refused_on_resume(tmp_path: Path) -> None:
+    run(tmp_path, budget={"labels": 8, "initial": 8, "batch": 4, "repeats": 1})
+    with pytest.raises(InputError, match="seed must stay 0"):
+        run(tmp_path, budget={"labels": 8, "initial": 8, "batch": 4, "repeats": 1}, seed=5)
+
+
+def test_a_pool_that_runs_dry_ends_the_trajectory(tmp_path: Path) -> None:
+    run(tmp_path, budget={"labels": 100, "initial": 30, "batch": 40, "repeats": 1})
+    state = final(tmp_path)
+    assert len(state.spent(Trajectory("active", 0))) == 60  # 80 structures less 20 of the test set
+    assert len(state.spent(Trajectory("random", 0))) == 40
+
+
+def test_failures_are_spent_and_counted_but_never_trained_on(tmp_path: Path) -> None:
+    folder = tmp_path / "failing"
+    content = campaign(budget={"labels": 14, "initial": 8, "batch": 6, "repeats": 1})
+    # half of the random arm's structures are not in the labelled file: their calculations fail
+    frames = (DATA / "random.extxyz").read_text().splitlines(keepends=True)
+    folder.mkdir()
+    (folder / "half.extxyz").write_text("".join(frames[: 20 * 18]))
+    content["label"]["files"][1] = str(folder / "half.extxyz")
+    run_campaign(write(folder, content), folder / "run", NoProgress())
+    state = final(folder)
+    steps = state.steps(Trajectory("random", 0))
+    assert state.evaluated[steps[-1]]["labels"] == 14
+    assert 0 < state.evaluated[steps[-1]]["failures"] < 14
+    failed = [
+        one["failed"]
+        for step in steps
+        for one in json.loads(
+            (folder / "run" / "arms" / "random" / "repeat-0" / f"round-{step.round:03d}" / "selection.json").read_text()
+        )["candidates"]
+    ]
+    assert sum(failed) == state.evaluated[steps[-1]]["failures"]
