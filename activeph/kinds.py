@@ -29,6 +29,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "random": "activeph.select.random:RandomSelector",
         "uncertainty": "activeph.select.uncertainty:UncertaintySelector",
         "lcmd": "activeph.select.lcmd:LcmdSelector",
+        "maxdet": "activeph.select.maxdet:MaxDetSelector",
+        "maxdist": "activeph.select.maxdist:MaxDistSelector",
+        "kmeans++": "activeph.select.kmeanspp:KMeansPlusPlusSelector",
         "modal": "activeph.select.modal:ModalSelector",
     },
     "labelers": {
@@ -42,6 +45,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "executors": {
         "serial": "activeph.execute.serial:SerialExecutor",
         "processes": "activeph.execute.processes:ProcessExecutor",
+        "slurm": "activeph.execute.parsl_executor:SlurmExecutor",
+        "parsl": "activeph.execute.parsl_executor:ParslExecutor",
     },
 }
 
