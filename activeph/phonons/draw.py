@@ -52,9 +52,10 @@ class HarmonicDraw:
         self._amplitudes = np.array(amplitudes, dtype=np.float32)
         masses = np.empty(n_sites * n_cells)
         masses[modes.lattice.atoms] = modes.masses[:, None]
-        self._dense: Float32Array | None = None
+        self._dense: list[Float32Array] | None = None  # one matrix [3N - 3, 3N] per temperature
         if dense if dense is not None else n_sites * n_cells <= DENSE_ATOMS:
-            self._dense = (modes.vectors() / np.repeat(np.sqrt(masses), 3)[:, None]).T.astype(np.float32)
+            vectors = (modes.vectors() / np.repeat(np.sqrt(masses), 3)[:, None]).T
+            self._dense = [(sigma[:, None] * vectors).astype(np.float32) for sigma in amplitudes]
         else:
             root = np.tile(np.repeat(np.sqrt(modes.masses), 3), 2)
             self._blocks = [
@@ -67,10 +68,16 @@ class HarmonicDraw:
     def __call__(self, bits: np.random.SFC64, temperatures: IntArray) -> Float32Array:
         """Return displacements [B, N, 3] in Å; ``temperatures`` [B] are indices into the amplitudes."""
         noise = standard_normals(bits, len(temperatures), self._amplitudes.shape[1])
-        noise *= self._amplitudes[temperatures]
-        if self._dense is not None:
-            return (noise @ self._dense).reshape(-1, *self._shape)
-        return self._by_blocks(noise)
+        if self._dense is None:
+            noise *= self._amplitudes[temperatures]
+            return self._by_blocks(noise)
+        if len(self._dense) == 1:
+            return (noise @ self._dense[0]).reshape(-1, *self._shape)
+        result = np.empty((len(noise), *self._shape), dtype=np.float32)
+        for index, matrix in enumerate(self._dense):
+            rows = np.flatnonzero(temperatures == index)
+            result[rows] = (noise[rows] @ matrix).reshape(-1, *self._shape)
+        return result
 
     def _by_blocks(self, noise: Float32Array) -> Float32Array:
         n_sites, n_cells = self.modes.lattice.atoms.shape

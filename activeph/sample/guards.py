@@ -39,7 +39,7 @@ class Guard:
 
         ``displacements`` [B, N, 3] in Å are from the (strained) sites.
         """
-        squares = np.einsum("bni,bni->bn", displacements, displacements).max(axis=1)  # Å², farthest atom
+        squares = np.einsum("bni,bni->nb", displacements, displacements).max(axis=0)  # Å², farthest atom
         accepted = squares <= self._limit**2
         stretch = 0.0 if strains is None else float(np.linalg.norm(strains, axis=(1, 2), ord=2).max(initial=0.0))
         self._search(2 * float(np.sqrt(squares.max(initial=0.0))), stretch)
@@ -48,7 +48,8 @@ class Guard:
         step = max(1, _CHUNK * 1000 // len(self._first))
         for start in range(0, len(displacements), step):
             part = slice(start, start + step)
-            accepted[part] &= self._apart(displacements[part], None if strains is None else strains[part])
+            reach = 2 * float(np.sqrt(squares[part].max()))
+            accepted[part] &= self._apart(displacements[part], reach, None if strains is None else strains[part])
         return np.asarray(accepted)
 
     def _search(self, reach: float, stretch: float) -> None:
@@ -68,8 +69,10 @@ class Guard:
         self._margin = (lengths - self._smallest[first, second])[once]
         self._squares = (self._smallest[first, second][once] ** 2).astype(np.float32)
 
-    def _apart(self, displacements: NDArray[np.floating], strains: FloatArray | None) -> NDArray[np.bool_]:
-        reach = 2 * float(np.linalg.norm(displacements, axis=2).max(initial=0.0))
+    def _apart(
+        self, displacements: NDArray[np.floating], reach: float, strains: FloatArray | None
+    ) -> NDArray[np.bool_]:
+        """Return where all pairs that can meet within ``reach`` Å are apart; every pair where the cell is strained."""
         near = slice(None) if strains is not None else np.flatnonzero(self._margin <= reach)
         vectors: NDArray[np.floating] = self._vectors[near]
         if strains is not None:
