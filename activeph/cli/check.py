@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from activeph.errors import InputError
 if TYPE_CHECKING:
     from activeph.cli.forecast import Forecast, Trial
     from activeph.config import Campaign
-    from activeph.records import System
+    from activeph.records import Label, System
 
 
 @click.command("check")
@@ -80,8 +81,8 @@ def _trials(campaign: Campaign, systems: Sequence[System]) -> list[Trial]:
     for trial in trials:
         place = f"{largest.name}, {trial.what} of {trial.n_atoms} atoms"
         if not isinstance(trial.outcome, Failure):
-            gap = f", band gap {trial.outcome.band_gap:.2f} eV" if trial is trials[-1] else ""
-            click.echo(f"{place}: labelled in {duration(trial.seconds)}{gap}")
+            click.echo(f"{place}: labelled in {duration(trial.seconds)}")
+            _refuse_unknown_targets(campaign, trial.outcome)
         elif trial.outcome.kind == "missing":
             click.echo(f"{place}: this labeler only knows its files' configurations; its labels cost nothing")
             return []
@@ -91,6 +92,18 @@ def _trials(campaign: Campaign, systems: Sequence[System]) -> list[Trial]:
                 f"{trial.outcome.message}; correct its settings or the structure"
             )
     return trials
+
+
+def _refuse_unknown_targets(campaign: Campaign, label: Label) -> None:
+    """Raise InputError where the labeler does not give a target of the campaign."""
+    from activeph.targets import TARGETS
+
+    for name in campaign.targets:
+        value = TARGETS[name].read(label)
+        if not math.isfinite(value):
+            raise InputError(
+                f"labeler {campaign.label.kind} must give the target {name} but got {value}; remove it from targets"
+            )
 
 
 def _tell_counts(campaign: Campaign, systems: Sequence[System]) -> None:

@@ -21,8 +21,8 @@ SPLITS = ("train", "validation", "test")
 def command(directory: Path, file_format: str, output: Path) -> None:
     """Write all labels of the run directory DIR to FILE, with targets, provenance and a fixed split.
 
-    Beside FILE lies a data card (FILE.md). Energies, forces and stresses are named REF_energy, REF_forces, REF_stress, as
-    MACE's trainer expects them.
+    Beside FILE lies a data card (FILE.md). Energies, forces and stresses are named REF_energy, REF_forces and
+    REF_stress, as the trainer of MACE expects them.
     """
     paths = run_directory(directory)
     from activeph.config.resume import read_resolved

@@ -10,6 +10,9 @@ import click
 
 from activeph.cli.rundirs import run_directory
 from activeph.cli.standing import standing
+from activeph.targets import TARGETS
+
+NARROWEST = 100  # columns: the table is not squeezed further, also in a log
 
 
 @click.command("status")
@@ -28,6 +31,7 @@ def _show(facts: dict[str, Any]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
+    console.width = max(console.width, NARROWEST)
     console.print(f"{facts['name']}: {_headline(facts)}", markup=False)
     counts = facts["labels"]
     amounts = [f"{counts['done']} labels", f"{counts['failed']} failed", f"{counts['waiting']} waiting"]
@@ -50,20 +54,26 @@ def _headline(facts: dict[str, Any]) -> str:
 def _table(facts: dict[str, Any]) -> Any:
     from rich.table import Table
 
-    from activeph.targets import TARGETS
-
     targets = list(dict.fromkeys(name for arm in facts["arms"].values() for repeat in arm for name in repeat["mae"]))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("arm")
+    table.add_column("\narm", no_wrap=True)
     for heading in ("repeat", "round", "labels", "failed"):
-        table.add_column(heading, justify="right")
+        table.add_column(f"\n{heading}", justify="right", no_wrap=True)
     for name in targets:
-        unit = f"\n{TARGETS[name].printed_unit}" if name in TARGETS else ""
-        table.add_column(f"MAE {name.replace('_', ' ')}{unit}", justify="right", max_width=14)
+        table.add_column(_heading(name), justify="right", no_wrap=True)
     for arm, repeats in facts["arms"].items():
         for repeat in repeats:
             table.add_row(arm, *_row(repeat, targets))
+    if targets:
+        table.caption, table.caption_justify = "last columns: mean absolute error on the test set", "left"
     return table
+
+
+def _heading(target: str) -> str:
+    """Return a target's name and unit in two lines of like length."""
+    words = [*target.split("_"), TARGETS[target].printed_unit if target in TARGETS else ""]
+    cuts = [(" ".join(words[:n]), " ".join(words[n:])) for n in range(1, len(words))]
+    return "\n".join(min(cuts, key=lambda lines: max(map(len, lines))))
 
 
 def _row(repeat: dict[str, Any], targets: list[str]) -> list[str]:

@@ -1,0 +1,159 @@
+"""``activeph init``: from a structure file to a commented campaign file that runs."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from activeph.errors import InputError
+from activeph.records import FloatArray
+from activeph.rundir import write_bytes
+
+EDGE = 8.0  # Å: phonons of most crystals are short-sighted enough for supercells of this size
+MOST_ATOMS = 100
+TEMPLATE = """\
+# A campaign: which configurations to label, how to choose them, and what they may cost.
+# Next:  activeph check {file}   then   activeph run {file}
+
+name: {name}                # runs go to runs/{name}
+systems:
+  - structure: {structure}  # unit cell, relaxed with the labeler of this file
+    supercell: {supercell}  # what is labelled: {n_atoms} atoms
+    force_constants: from-labeler  # or a file: phonopy_params.yaml, FORCE_SETS, FORCE_CONSTANTS, ...
+targets: [band_gap, valence_band_maximum, energy_per_atom, hydrostatic_stress]  # drop what the labeler does not give
+temperatures: [150, 300, 450, 600]  # K
+
+arms:  # each spends the budget in its own way
+  active-phonon: {{sample: phonon, select: lcmd}}  # along the phonons, diverse where the model is unsure
+  random: {{sample: random, select: random}}  # random displacements of the same size: the baseline
+pool: 2000  # candidates per round; they cost no labels
+
+label:  # the electronic-structure code
+{label}
+model: {{kind: gnn}}  # an ensemble of graph networks
+budget:
+  labels: {labels}  # per arm and repeat, the initial ones included
+  initial: {batch}  # drawn at random to begin with
+  batch: {batch}  # added in each round
+  repeats: {repeats}  # seeds of each arm: error bands come from them
+test: {{sample: phonon, n: {n_test}}}  # labelled once, never trained on
+execute: {{kind: processes}}  # one worker per core of this machine
+"""
+
+
+@click.command("init")
+@click.option("--structure", type=click.Path(path_type=Path), help="Unit cell: CIF, POSCAR, extended XYZ, ...")
+@click.option("--supercell", type=click.IntRange(1), nargs=3, help="Repetitions of the unit cell, such as 2 2 2.")
+@click.option("--label", metavar="KIND", help="Labeler: the electronic-structure code, such as xtb.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Setting of the labeler; may be repeated.")
+@click.option("--labels", type=click.IntRange(1), help="Labels that each repeat of each arm may spend.")
+@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Repeats of each arm.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("campaign.yaml"), show_default=True)
+@click.option("--force", is_flag=True, help="Replace an existing file.")
+def command(output: Path, force: bool, settings: tuple[str, ...], **options: Any) -> None:
+    """Write a commented campaign file. On a terminal, asks for what the options do not say."""
+    from activeph.config import check_inputs, load_campaign
+    from activeph.systems.load import read_structure
+
+    if output.exists() and not force:
+        raise InputError(f"{output} must be a new file but got one that exists; choose another with -o or add --force")
+    structure = options["structure"] or Path(_ask("--structure", "Structure file (CIF, POSCAR, ...)"))
+    unit_cell = read_structure(structure)
+    suggested = suggest_supercell(unit_cell.cell, len(unit_cell.numbers))
+    supercell = options["supercell"] or _three(_ask("--supercell", "Supercell", " ".join(map(str, suggested))))
+    label = _label(options["label"], settings)
+    labels = options["labels"] or _count(_ask("--labels", "Labels per arm and repeat", "100"))
+    batch = max(1, round(labels / 10))
+    values = {
+        "file": output,
+        "name": _name(structure),
+        "structure": json.dumps(os.path.relpath(structure, output.parent)),
+        "supercell": list(supercell),
+        "n_atoms": len(unit_cell.numbers) * math.prod(supercell),
+        "label": textwrap.indent(yaml.safe_dump(label, sort_keys=False, allow_unicode=True).strip(), "  "),
+        "labels": labels,
+        "batch": batch,
+        "repeats": options["repeats"],
+        "n_test": min(100, max(10, labels)),
+    }
+    write_bytes(output, TEMPLATE.format(**values).encode())
+    click.echo(f"{output} written; next: activeph check {output}")
+    check_inputs(load_campaign(output))
+
+
+def suggest_supercell(cell: FloatArray, n_atoms: int) -> tuple[int, int, int]:
+    """Return repetitions that make every edge 8 Å or longer while there are at most 100 atoms.
+
+    ``cell`` is [3, 3] in Å, lattice vectors as rows. Cells of a single atom are left
+    to the check of the campaign.
+    """
+    repetitions = [1, 1, 1]
+    lengths = [math.dist(row, (0.0, 0.0, 0.0)) for row in cell]
+    while min(n * length for n, length in zip(repetitions, lengths, strict=True)) < EDGE:
+        shortest = min(range(3), key=lambda axis: repetitions[axis] * lengths[axis])
+        longer = [n + (axis == shortest) for axis, n in enumerate(repetitions)]
+        if n_atoms * math.prod(longer) > MOST_ATOMS:
+            break
+        repetitions = longer
+    return repetitions[0], repetitions[1], repetitions[2]
+
+
+def _label(kind: str | None, settings: tuple[str, ...]) -> dict[str, Any]:
+    """Return the label section, with every key that has no default."""
+    from activeph.kinds import known_kinds, load_kind
+
+    kind = kind or _ask("--label", f"Labeler ({', '.join(known_kinds('labelers'))})", "xtb")
+    section = load_kind("labelers", kind)
+    given = dict(_setting(text) for text in settings)
+    for key, field in section.model_fields.items():
+        if field.is_required() and key not in given:
+            meaning = " ".join((field.description or "").split()).rstrip(".")
+            given[key] = yaml.safe_load(_ask(f"--set {key}=VALUE", f"label.{key} ({meaning})"))
+    return {"kind": kind, **given}
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise InputError(f"--set must be KEY=VALUE but got {text!r}; write for example --set accuracy=0.1")
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise InputError(f"--set {key} must have a YAML value but got {value!r}; check brackets and quotes") from None
+
+
+def _ask(option: str, question: str, default: str | None = None) -> str:
+    """Ask on a terminal; elsewhere take the default or say which option to give."""
+    if sys.stdin.isatty():
+        return str(click.prompt(question, default=default))
+    if default is None:
+        raise InputError(f"{option} must be given where nobody can be asked but got nothing; add {option}")
+    return default
+
+
+def _three(text: str) -> tuple[int, int, int]:
+    words = text.replace(",", " ").split()
+    if len(words) != 3 or not all(word.isdigit() and int(word) > 0 for word in words):
+        raise InputError(f"--supercell must be three positive integers but got {text!r}; write for example 2 2 2")
+    return int(words[0]), int(words[1]), int(words[2])
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise InputError(f"--labels must be a positive integer but got {text!r}; write for example 100")
+    return int(text)
+
+
+def _name(structure: Path) -> str:
+    """Return a name for the campaign that can be a folder."""
+    word = re.sub(r"[^a-z0-9._+-]+", "-", structure.stem.lower()).strip("-._+")
+    return word[:64] or "campaign"
