@@ -1,7 +1,8 @@
 """Time of one batch selection: ours beside modAL's ranked batch and, where it is installed, bmdal_reg.
 
-Prints one JSON object: processor seconds of one thread (median over --repeats; the first wall time beside it) and ratios peer/ours. The peers get the same features in the
-same run. modAL's ranked batch is timed for --modal-picks picks; its cost per pick does not shrink with the batch.
+Prints one JSON object: processor seconds of one thread (median over --repeats, the first wall time beside it) and
+ratios peer/ours. The peers get the same features in the same run. modAL's ranked batch is timed for --modal-picks
+picks; its cost per pick does not shrink with the batch.
 """
 
 from __future__ import annotations
