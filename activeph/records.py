@@ -7,6 +7,7 @@ positive under tension). All crystals are periodic in three directions (a slab c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,8 @@ class System:
     force_constants: FloatArray | None = None  # [n_prim, N, 3, 3] eV/Å²
     born_charges: FloatArray | None = None  # [n_prim, 3, 3] e
     dielectric: FloatArray | None = None  # [3, 3]
+    effective_force_constants: Mapping[float, FloatArray] = field(default_factory=dict)
+    """Renormalised force constants, shaped as ``force_constants``, by temperature in K"""
 
 
 @dataclass(frozen=True, eq=False)
