@@ -96,7 +96,7 @@ def forecast(campaign: Campaign, systems: Sequence[System], trial: Trial) -> For
     """Return what all labels will cost if each takes what the trial took, scaled to the supercell."""
     n_atoms = max(len(system.supercell.numbers) for system in systems)
     seconds = _extrapolated(trial, n_atoms)
-    return Forecast(count_labels(campaign, systems), seconds, _workers(campaign.execute), _cores(campaign.execute))
+    return Forecast(count_labels(campaign, systems), seconds, _workers(campaign.execute), _cores(campaign))
 
 
 def _extrapolated(trial: Trial, n_atoms: int) -> tuple[float, float]:
@@ -108,8 +108,18 @@ def _workers(executor: Any) -> int:
     """Return how many labels are computed at once."""
     if executor.kind == "serial":
         return 1
+    if hasattr(executor, "blocks"):
+        per_node = (executor.cores_per_node or 1) // executor.cores_per_label
+        return max(1, per_node) * int(executor.blocks) * int(executor.nodes)
     return int(getattr(executor, "workers", None) or len(os.sched_getaffinity(0)))
 
 
-def _cores(executor: Any) -> int:
-    return int(getattr(executor, "cores_per_label", None) or getattr(executor, "threads", None) or 1)
+def _cores(campaign: Campaign) -> int:
+    """Return how many cores one label occupies."""
+    execute: Any = campaign.execute
+    asked = [
+        getattr(execute, "cores_per_label", 1),
+        getattr(execute, "threads", 1),
+        getattr(campaign.label, "cores", 1),
+    ]
+    return int(max(asked))

@@ -202,6 +202,15 @@ class Campaign(Section):
             None if baseline else "none and no arm that selects at random",
         )
 
+    @field_validator("execute")
+    @classmethod
+    def _labels_get_their_cores(cls, execute: Executor, info: ValidationInfo) -> Executor:
+        wanted = getattr(info.data.get("label"), "cores", None)
+        given = getattr(execute, "cores_per_label", wanted)
+        if given != wanted and wanted is not None:
+            raise wrong_value(f"must have cores_per_label {wanted} (label.cores)", "make them equal", str(given))
+        return execute
+
     @field_validator("budget")
     @classmethod
     def _budget_suits_campaign(cls, budget: Budget, info: ValidationInfo) -> Budget:

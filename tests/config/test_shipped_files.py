@@ -1,0 +1,98 @@
+"""Every section in configs/ and every campaign in campaigns/ loads, and editors agree with the schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from activeph.config import check_inputs, load_campaign
+from activeph.config.json_schema import campaign_schema
+from activeph.config.kind import Role
+from activeph.kinds import BUILT_IN, known_kinds
+from activeph.section import SourceText
+
+ROOT = Path(__file__).parents[2]
+SECTIONS = sorted((ROOT / "configs").glob("*.yaml"))
+CAMPAIGNS = sorted((ROOT / "campaigns").glob("*.yaml"))
+ROLES = {"label": "labelers", "model": "models", "execute": "executors", "sample": "samplers", "select": "selectors"}
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    return json.loads(json.dumps(campaign_schema()))
+
+
+def test_there_are_files() -> None:
+    assert len(SECTIONS) >= 9
+    assert CAMPAIGNS
+
+
+@pytest.mark.parametrize("path", SECTIONS, ids=lambda path: path.stem)
+def test_a_shipped_section_loads_and_suits_the_schema(path: Path, schema: dict[str, Any]) -> None:
+    role = ROLES[path.stem.partition("-")[0]]
+    section = Role(role).validate(SourceText(path.name, path.parent))
+    assert path.stem.split("-", 1)[1].startswith(section.kind) or section.kind == "ase"  # type: ignore[attr-defined]
+    value = yaml.safe_load(path.read_text())
+    jsonschema.validate(value, {"$defs": schema["$defs"], "$ref": f"#/$defs/{role}"})
+
+
+@pytest.mark.parametrize("path", CAMPAIGNS, ids=lambda path: path.stem)
+def test_a_shipped_campaign_is_accepted_and_suits_the_schema(path: Path, schema: dict[str, Any]) -> None:
+    jsonschema.validate(yaml.safe_load(path.read_text()), schema)
+    check_inputs(load_campaign(path))
+
+
+def test_the_schema_is_a_schema_and_knows_every_kind(schema: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for role in BUILT_IN:
+        kinds = {
+            entry["properties"]["kind"]["const"]
+            for entry in schema["$defs"][role]["anyOf"]
+            if "kind" in entry.get("properties", {})
+        }
+        assert kinds == set(known_kinds(role))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"systems": ["a.cif"]},
+        {"systems": ["a.cif"], "label": "nonsense"},
+        {"systems": ["a.cif"], "label": {"kind": "xtb", "acuracy": 1}},
+        {"systems": ["a.cif"], "label": "xtb", "temperatures": [-1]},
+        {"systems": ["a.cif"], "label": "xtb", "budget": {"lables": 1}},
+        {"systems": ["a.cif"], "label": "xtb", "targets": ["band_gab"]},
+        {"systems": [{"structure": "a.cif", "supercell": [2, 2]}], "label": "xtb"},
+    ],
+)
+def test_the_schema_refuses_what_the_loader_refuses(wrong: dict[str, Any], schema: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, schema)
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        {"systems": ["a.cif"], "label": "xtb"},
+        {"systems": [{"structure": "a.cif"}], "label": "configs/label-xtb.yaml"},
+        {"systems": ["a.cif"], "label": {"include": "label-xtb.yaml", "accuracy": 0.1}},
+        {"systems": [{"structure": "a.cif", "supercell": [[0, 1, 1], [1, 0, 1], [1, 1, 0]]}], "label": {"kind": "xtb"}},
+    ],
+)
+def test_the_schema_accepts_short_forms(good: dict[str, Any], schema: dict[str, Any]) -> None:
+    jsonschema.validate(good, schema)
+
+
+def test_every_key_has_a_meaning(schema: dict[str, Any]) -> None:
+    for name in ("Arm", "Budget", "SystemSection", "TestSection"):
+        for key, facts in schema["$defs"][name]["properties"].items():
+            assert facts.get("description"), f"{name}.{key}"
+    for role in BUILT_IN:
+        for entry in schema["$defs"][role]["anyOf"]:
+            for key, facts in entry.get("properties", {}).items():
+                assert key == "kind" or "$ref" in facts or facts.get("description"), f"{role}: {entry['title']}.{key}"
