@@ -13,7 +13,7 @@ from activeph.rundir import RunDirectory, write_bytes
 
 
 def write_figures(run_dir: Path) -> list[Path]:
-    """Write ``report/``: learning-curve, parity and uncertainty-error as .png and .svg, and metrics.csv.
+    """Write ``report/``: learning-curve (.png, .svg), parity and uncertainty-error (.png), and metrics.csv.
 
     Works on an unfinished campaign. Raises InputError where nothing has been evaluated yet. Equal results give equal
     files, byte for byte, with one version of matplotlib.
@@ -26,14 +26,12 @@ def write_figures(run_dir: Path) -> list[Path]:
 
     results = load_results(run_dir)
     folder = RunDirectory(run_dir).report
-    written: list[Path] = []
     with context("default"), mpl.rc_context(SETTINGS):
-        for name, draw in (
-            ("learning-curve", learning_curve),
-            ("parity", parity),
-            ("uncertainty-error", uncertainty_error),
-        ):
-            written += save(draw(results), folder / name)
+        written = [
+            *save(learning_curve(results), folder / "learning-curve", vector=True),
+            *save(parity(results), folder / "parity", vector=False),
+            *save(uncertainty_error(results), folder / "uncertainty-error", vector=False),
+        ]
     table = folder / "metrics.csv"
     write_bytes(table, metrics_table(results).encode())
     return [*written, table]

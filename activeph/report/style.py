@@ -61,10 +61,13 @@ def unit(name: str) -> str:
     return TARGETS[name].printed_unit
 
 
-def save(figure: Figure, path: Path) -> list[Path]:
-    """Write a figure as PNG and SVG without dates, so that equal results make equal files; return both paths."""
+def save(figure: Figure, path: Path, vector: bool) -> list[Path]:
+    """Write a figure as PNG and, if ``vector``, as SVG; return the paths. No dates: equal results, equal files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    written = [path.with_suffix(suffix) for suffix in (".png", ".svg")]
+    written = [path.with_suffix(".png")]
     figure.savefig(written[0], metadata={"Software": None})
-    figure.savefig(written[1], metadata={"Date": None, "Creator": None})
+    if vector:
+        figure.set_layout_engine("none")  # places are known now
+        written.append(path.with_suffix(".svg"))
+        figure.savefig(written[1], metadata={"Date": None, "Creator": None})
     return written
