@@ -59,7 +59,7 @@ def rate(function: Callable[[], int]) -> float:
 def ours(system: System, n: int) -> dict[str, float]:
     """Return rates of the bare draw and of a whole pool (guards, positions in double precision)."""
     modes = harmonic_modes(system)
-    draw = HarmonicDraw(modes, [thermal_amplitudes(modes, TEMPERATURE)])
+    draw = HarmonicDraw([(modes, thermal_amplitudes(modes, TEMPERATURE))])
     turn = np.zeros(256, dtype=np.int64)
 
     def bare() -> int:

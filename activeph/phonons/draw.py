@@ -42,50 +42,62 @@ def standard_normals(bits: np.random.SFC64, rows: int, columns: int) -> Float32A
 
 
 class HarmonicDraw:
-    """Turns random bits into thermal displacements at a set of temperatures."""
+    """Turns random bits into thermal displacements at one or several temperatures."""
 
-    def __init__(self, modes: HarmonicModes, amplitudes: Sequence[FloatArray], dense: bool | None = None) -> None:
-        """Prepare for ``amplitudes``, one array [3N - 3] of σ in amu^(1/2) Å per temperature."""
-        self.modes = modes
-        n_sites, n_cells = modes.lattice.atoms.shape
-        self._shape = (n_sites * n_cells, 3)
-        self._amplitudes = np.array(amplitudes, dtype=np.float32)
-        masses = np.empty(n_sites * n_cells)
-        masses[modes.lattice.atoms] = modes.masses[:, None]
-        self._dense: list[Float32Array] | None = None  # one matrix [3N - 3, 3N] per temperature
-        if dense if dense is not None else n_sites * n_cells <= DENSE_ATOMS:
-            vectors = (modes.vectors() / np.repeat(np.sqrt(masses), 3)[:, None]).T
-            self._dense = [(sigma[:, None] * vectors).astype(np.float32) for sigma in amplitudes]
-        else:
-            root = np.tile(np.repeat(np.sqrt(modes.masses), 3), 2)
-            self._blocks = [
-                (block.columns, place, (block.vectors / root[: len(block.vectors), None]).T.astype(np.float32))
-                for block, place in modes.slices()
-            ]
-            self._basis = modes.translation_basis.astype(np.float32)
-            self._order = np.argsort(modes.lattice.atoms.T.ravel())  # place of each atom among (translation, site)
+    def __init__(self, ensembles: Sequence[tuple[HarmonicModes, FloatArray]], dense: bool | None = None) -> None:
+        """Prepare for one ensemble per temperature: modes of one supercell and σ [3N - 3] in amu^(1/2) Å."""
+        shape = ensembles[0][0].lattice.atoms.size, 3
+        transform = _Dense if (dense if dense is not None else shape[0] <= DENSE_ATOMS) else _Blocks
+        self._transforms = [transform(modes, amplitudes) for modes, amplitudes in ensembles]
+        self._shape = shape
+        self._n_modes = len(ensembles[0][1])
 
     def __call__(self, bits: np.random.SFC64, temperatures: IntArray) -> Float32Array:
-        """Return displacements [B, N, 3] in Å; ``temperatures`` [B] are indices into the amplitudes."""
-        noise = standard_normals(bits, len(temperatures), self._amplitudes.shape[1])
-        if self._dense is None:
-            noise *= self._amplitudes[temperatures]
-            return self._by_blocks(noise)
-        if len(self._dense) == 1:
-            return (noise @ self._dense[0]).reshape(-1, *self._shape)
+        """Return displacements [B, N, 3] in Å; ``temperatures`` [B] are indices into the ensembles."""
+        noise = standard_normals(bits, len(temperatures), self._n_modes)
+        if len(self._transforms) == 1:
+            return self._transforms[0](noise).reshape(-1, *self._shape)
         result = np.empty((len(noise), *self._shape), dtype=np.float32)
-        for index, matrix in enumerate(self._dense):
+        for index, transform in enumerate(self._transforms):
             rows = np.flatnonzero(temperatures == index)
-            result[rows] = (noise[rows] @ matrix).reshape(-1, *self._shape)
+            if len(rows):
+                result[rows] = transform(noise[rows]).reshape(-1, *self._shape)
         return result
 
-    def _by_blocks(self, noise: Float32Array) -> Float32Array:
-        n_sites, n_cells = self.modes.lattice.atoms.shape
-        waves = np.empty((n_cells, len(noise), 3 * n_sites), dtype=np.float32)  # [wave, B, 3p]
-        for columns, place, matrix in self._blocks:
-            parts = noise[:, place] @ matrix  # [B, c * 3p]
+
+class _Dense:
+    """One matrix from normals to displacements."""
+
+    def __init__(self, modes: HarmonicModes, amplitudes: FloatArray) -> None:
+        masses = np.empty(modes.lattice.atoms.size)
+        masses[modes.lattice.atoms] = modes.masses[:, None]
+        vectors = (modes.vectors() / np.repeat(np.sqrt(masses), 3)[:, None]).T
+        self._matrix = (amplitudes[:, None] * vectors).astype(np.float32)  # [3N - 3, 3N]
+
+    def __call__(self, noise: Float32Array) -> Float32Array:
+        return np.asarray(noise @ self._matrix, dtype=np.float32)
+
+
+class _Blocks:
+    """One matrix per pair (q, -q), then the real waves over all cells."""
+
+    def __init__(self, modes: HarmonicModes, amplitudes: FloatArray) -> None:
+        root = np.tile(np.repeat(np.sqrt(modes.masses), 3), 2)
+        self._parts = []
+        for block, place in modes.slices():
+            matrix = amplitudes[place, None] * (block.vectors / root[: len(block.vectors), None]).T
+            self._parts.append((block.columns, place, matrix.astype(np.float32)))
+        self._basis = modes.translation_basis.astype(np.float32)
+        self._order = np.argsort(modes.lattice.atoms.T.ravel())  # place of each atom among (translation, site)
+        self._n_sites, self._n_cells = modes.lattice.atoms.shape
+
+    def __call__(self, noise: Float32Array) -> Float32Array:
+        width = 3 * self._n_sites
+        waves = np.empty((self._n_cells, len(noise), width), dtype=np.float32)  # [wave, B, 3p]
+        for columns, place, matrix in self._parts:
+            both = noise[:, place] @ matrix  # [B, c * 3p]
             for index, column in enumerate(columns):
-                waves[column] = parts[:, index * 3 * n_sites : (index + 1) * 3 * n_sites]
-        cells = (self._basis @ waves.reshape(n_cells, -1)).reshape(n_cells, len(noise), n_sites, 3)
-        atoms = cells.transpose(1, 0, 2, 3).reshape(len(noise), n_cells * n_sites, 3)
+                waves[column] = both[:, index * width : (index + 1) * width]
+        cells = (self._basis @ waves.reshape(self._n_cells, -1)).reshape(self._n_cells, len(noise), self._n_sites, 3)
+        atoms = cells.transpose(1, 0, 2, 3).reshape(len(noise), self._n_cells * self._n_sites, 3)
         return np.ascontiguousarray(atoms[:, self._order])

@@ -95,7 +95,7 @@ class Renormalisation:
     def propose(self) -> FloatArray:
         """Return the displacements [draws, N, 3] in Å that the next round wants labelled."""
         gaussian = self._gaussian(self._parameters)
-        draw = HarmonicDraw(gaussian.modes, [gaussian.amplitudes])
+        draw = HarmonicDraw([(gaussian.modes, gaussian.amplitudes)])
         bits = np.random.SFC64(derive_seed("renormalise", self.seed, len(self.rounds)))
         return draw(bits, np.zeros(self.settings.draws, dtype=np.int64)).astype(np.float64)
 

@@ -132,5 +132,7 @@ def pool_name(kind: str, section: Section, system: System) -> str:
 
 def _arrays(system: System) -> list[NDArray[Any]]:
     cell = system.supercell
-    constants = np.zeros(0) if system.force_constants is None else system.force_constants
-    return [cell.numbers, cell.positions, cell.cell, system.masses, constants]
+    constants = [] if system.force_constants is None else [system.force_constants]
+    for temperature in sorted(system.effective_force_constants):
+        constants += [np.array(temperature), system.effective_force_constants[temperature]]
+    return [cell.numbers, cell.positions, cell.cell, system.masses, *constants]

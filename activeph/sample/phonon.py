@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -10,6 +11,9 @@ from pydantic import Field
 from activeph.errors import InputError
 from activeph.records import FloatArray, System
 from activeph.sample.drawn import DrawnPool, Guarded, pool_name
+
+if TYPE_CHECKING:
+    from activeph.phonons.modes import HarmonicModes
 
 Kelvin = Annotated[float, Field(ge=0)]
 
@@ -21,8 +25,9 @@ class Thermal(Guarded):
     """Temperatures in K, equal shares in turn; null: those of the campaign."""
     statistics: Literal["quantum", "classical"] = "quantum"
     """Amplitudes with zero-point motion and Bose-Einstein occupation, or with k_B T per mode."""
-    imaginary: Literal["refuse", "skip", "absolute", "floor"] = "refuse"
-    """What to do with imaginary modes: stop; leave them out; take |ω| as phonopy does; lift them to `floor`."""
+    imaginary: Literal["refuse", "skip", "absolute", "floor", "renormalise"] = "refuse"
+    """What to do with imaginary modes: stop; leave them out; take |ω| as phonopy does; lift them to `floor`; or use
+    the force constants that were renormalised at each temperature."""
     floor: float = Field(0.5, gt=0)
     """Lowest frequency in THz under `imaginary: floor`."""
     amplitude: float = Field(1.0, gt=0)
@@ -33,6 +38,26 @@ class Thermal(Guarded):
         if self.temperatures is None:
             raise InputError("sampler must know temperatures but got none; set `temperatures` in K, e.g. [300]")
         return np.array(self.temperatures, dtype=np.float64)
+
+    def ensembles(self, system: System) -> list[tuple[HarmonicModes, FloatArray]]:
+        """Return modes and σ [3N - 3] in amu^(1/2) Å at each temperature, `amplitude` included.
+
+        Raises:
+            InputError: no force constants or temperatures, imaginary modes that the policy refuses, or
+                `imaginary: renormalise` without force constants renormalised at a temperature.
+        """
+        from activeph.phonons.modes import harmonic_modes
+        from activeph.phonons.thermal import thermal_amplitudes
+
+        renormalised = self.imaginary == "renormalise"
+        shared = None if renormalised else harmonic_modes(system)
+        found = []
+        for T in self.temperatures_or_refuse():
+            modes = shared or harmonic_modes(effective_system(system, float(T)))
+            policy = "refuse" if self.imaginary == "renormalise" else self.imaginary
+            amplitudes = thermal_amplitudes(modes, float(T), self.statistics, policy, self.floor)
+            found.append((modes, self.amplitude * amplitudes))
+        return found
 
 
 class PhononSampler(Thermal):
@@ -47,14 +72,23 @@ class PhononSampler(Thermal):
             InputError: no force constants or temperatures, or imaginary modes that the policy refuses.
         """
         from activeph.phonons.draw import HarmonicDraw
-        from activeph.phonons.modes import harmonic_modes
-        from activeph.phonons.thermal import thermal_amplitudes
 
-        temperatures = self.temperatures_or_refuse()
-        modes = harmonic_modes(system)
-        amplitudes = [
-            self.amplitude * thermal_amplitudes(modes, T, self.statistics, self.imaginary, self.floor)
-            for T in temperatures
-        ]
-        name = pool_name(self.kind, self, system)
-        return DrawnPool(name, system, n, seed, temperatures, HarmonicDraw(modes, amplitudes), self)
+        temperatures, draw = self.temperatures_or_refuse(), HarmonicDraw(self.ensembles(system))
+        return DrawnPool(pool_name(self.kind, self, system), system, n, seed, temperatures, draw, self)
+
+
+def effective_system(system: System, temperature: float) -> System:
+    """Return the system with the force constants renormalised at a temperature (K).
+
+    Raises:
+        InputError: there are none within 0.5 K.
+    """
+    known = system.effective_force_constants
+    nearest = min(known, key=lambda T: abs(T - temperature), default=None)
+    if nearest is None or abs(nearest - temperature) > 0.5:
+        listed = ", ".join(f"{T:g}" for T in sorted(known)) or "none"
+        raise InputError(
+            f"system {system.name!r} must have force constants renormalised at {temperature:g} K but got {listed}; "
+            "renormalise it at every temperature first"
+        )
+    return dataclasses.replace(system, force_constants=known[nearest])

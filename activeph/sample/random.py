@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from activeph.errors import InputError
 from activeph.records import FloatArray, IntArray, System
 from activeph.sample.drawn import DrawnPool, pool_name
 from activeph.sample.phonon import Thermal
+
+if TYPE_CHECKING:
+    from activeph.phonons.modes import HarmonicModes
 
 
 class RandomSampler(Thermal):
@@ -40,28 +43,11 @@ class RandomSampler(Thermal):
         name = pool_name(self.kind, self, system)
         if distribution == "matched":
             temperatures = self.temperatures_or_refuse()
-            deviations = np.array([self._matched_deviations(system, T) for T in temperatures])
+            deviations = np.array([_matched(system, *ensemble) for ensemble in self.ensembles(system)])
             return DrawnPool(name, system, n, seed, temperatures, _Normal(deviations), self)
         low, high = self._distances(distribution)
         draw = _Uniform(len(system.supercell.numbers), low, high, distribution == "one-sided", self.amplitude)
         return DrawnPool(name, system, n, seed, np.array([np.nan]), draw, self)
-
-    def _matched_deviations(self, system: System, temperature: float) -> FloatArray:
-        """Return the standard deviation [N] of each component, in Å, before the mean displacement is removed."""
-        from activeph.phonons.modes import harmonic_modes
-        from activeph.phonons.thermal import rms_per_species, thermal_amplitudes
-
-        modes = harmonic_modes(system)
-        amplitudes = thermal_amplitudes(modes, temperature, self.statistics, self.imaginary, self.floor)
-        numbers = system.supercell.numbers
-        rms = rms_per_species(modes, self.amplitude * amplitudes, numbers[system.primitive_atoms])
-        wanted = np.array([rms[int(Z)] ** 2 / 3 for Z in numbers])  # Å², one component, after centring
-        n = len(numbers)
-        if n < 3:
-            return np.sqrt(wanted * n / (n - 1))
-        # Removing the mean of n atoms turns variance v_i into v_i (1 - 2/n) + Σ_j v_j / n²; solved for v_i.
-        shared = wanted.sum() / (n * (n - 1))
-        return np.asarray(np.sqrt(np.maximum(wanted - shared, 0) / (1 - 2 / n)))
 
     def _distances(self, distribution: str) -> tuple[float, float]:
         default = (0.25, 1.25) if distribution == "one-sided" else 0.3
@@ -72,6 +58,21 @@ class RandomSampler(Thermal):
                 f"distance must be positive, lowest before highest, but got {value}; write e.g. 0.3 or [0.1, 0.5] (Å)"
             )
         return low, high
+
+
+def _matched(system: System, modes: HarmonicModes, amplitudes: FloatArray) -> FloatArray:
+    """Return the standard deviation [N] of each component, in Å, before the mean displacement is removed."""
+    from activeph.phonons.thermal import rms_per_species
+
+    numbers = system.supercell.numbers
+    rms = rms_per_species(modes, amplitudes, numbers[system.primitive_atoms])
+    wanted = np.array([rms[int(Z)] ** 2 / 3 for Z in numbers])  # Å², one component, after centring
+    n = len(numbers)
+    if n < 3:
+        return np.sqrt(wanted * n / (n - 1))
+    # Removing the mean of n atoms turns variance v_i into v_i (1 - 2/n) + Σ_j v_j / n²; solved for v_i.
+    shared = wanted.sum() / (n * (n - 1))
+    return np.asarray(np.sqrt(np.maximum(wanted - shared, 0) / (1 - 2 / n)))
 
 
 class _Normal:

@@ -44,7 +44,7 @@ def test_sampled_covariance_is_the_analytic_one(crystal, name: str) -> None:
     amplitudes = thermal_amplitudes(modes, 300.0)
     expected = covariance(modes, amplitudes)
     n = 40_000
-    u = HarmonicDraw(modes, [amplitudes])(np.random.SFC64(11), np.zeros(n, dtype=int)).reshape(n, -1).astype(float)
+    u = HarmonicDraw([(modes, amplitudes)])(np.random.SFC64(11), np.zeros(n, dtype=int)).reshape(n, -1).astype(float)
     sampled = u.T @ u / n
     diagonal = np.diag(expected)
     errors = (sampled - expected) / np.sqrt((np.outer(diagonal, diagonal) + expected**2) / n)
@@ -57,7 +57,7 @@ def test_sampled_covariance_is_the_analytic_one(crystal, name: str) -> None:
 def test_rigid_translation_is_absent(crystal, name: str) -> None:
     system = crystal(name)
     modes = harmonic_modes(system)
-    u = HarmonicDraw(modes, [thermal_amplitudes(modes, 600.0)])(np.random.SFC64(1), np.zeros(64, dtype=int))
+    u = HarmonicDraw([(modes, thermal_amplitudes(modes, 600.0))])(np.random.SFC64(1), np.zeros(64, dtype=int))
     centre = np.einsum("n,bni->bi", system.masses, u) / system.masses.sum()
     assert np.abs(centre).max() < 1e-6
 
@@ -65,10 +65,10 @@ def test_rigid_translation_is_absent(crystal, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_blocks_of_q_and_one_matrix_draw_the_same(crystal, name: str) -> None:
     modes = harmonic_modes(crystal(name))
-    amplitudes = [thermal_amplitudes(modes, T) for T in (0.0, 300.0)]
+    amplitudes = [(modes, thermal_amplitudes(modes, T)) for T in (0.0, 300.0)]
     turn = np.arange(50) % 2
-    dense = HarmonicDraw(modes, amplitudes, dense=True)(np.random.SFC64(5), turn)
-    blocks = HarmonicDraw(modes, amplitudes, dense=False)(np.random.SFC64(5), turn)
+    dense = HarmonicDraw(amplitudes, dense=True)(np.random.SFC64(5), turn)
+    blocks = HarmonicDraw(amplitudes, dense=False)(np.random.SFC64(5), turn)
     np.testing.assert_allclose(dense, blocks, atol=2e-6 * np.abs(dense).max())
 
 

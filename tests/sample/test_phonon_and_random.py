@@ -107,6 +107,22 @@ def test_missing_temperatures_and_imaginary_modes_get_a_sentence(crystal: Builde
         assert np.isfinite(u).all()
 
 
+def test_renormalised_force_constants_are_used_at_their_temperature(crystal: Builder) -> None:
+    unstable = crystal("perovskite", across=-0.35)
+    cold, warm = crystal("perovskite"), crystal("perovskite", along=5.0)
+    system = dataclasses.replace(
+        unstable, effective_force_constants={150.0: cold.force_constants, 600.0: warm.force_constants}
+    )
+    for kind in (PhononSampler, RandomSampler):
+        mixed = kind(temperatures=(150.0, 600.0), imaginary="renormalise", minimum_distance=0.0)
+        u, temperatures = _displacements(mixed, system)
+        for T, truth in ((150.0, cold), (600.0, warm)):
+            alone, _ = _displacements(kind(temperatures=(T,), minimum_distance=0.0), truth)
+            assert u[temperatures == T].std() == pytest.approx(alone.std(), rel=0.02)
+    with pytest.raises(InputError, match="must have force constants renormalised at 300 K but got 150, 600"):
+        PhononSampler(temperatures=(300.0,), imaginary="renormalise").pool(system, 10, 0)
+
+
 @pytest.mark.parametrize(
     "keys",
     [
