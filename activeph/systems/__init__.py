@@ -3,5 +3,18 @@
 from activeph.systems.displacements import finite_displacements, with_force_constants
 from activeph.systems.files import write_phonopy
 from activeph.systems.load import load_system
+from activeph.systems.renormalised import plot_rounds, renormalised, write_rounds
+from activeph.systems.spectrum import effective_spectra, plot_spectra, spectrum
 
-__all__ = ["finite_displacements", "load_system", "with_force_constants", "write_phonopy"]
+__all__ = [
+    "effective_spectra",
+    "finite_displacements",
+    "load_system",
+    "plot_rounds",
+    "plot_spectra",
+    "renormalised",
+    "spectrum",
+    "with_force_constants",
+    "write_phonopy",
+    "write_rounds",
+]
