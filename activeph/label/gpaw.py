@@ -22,6 +22,7 @@ from activeph.section import Section
 
 JOB = Path(__file__).with_name("gpaw_job.py")
 EMPTY_BANDS_MARGIN = "CBM+0.01"  # eV: GPAW converges occupied bands only unless told; the gap needs one more
+EMPTY_BANDS = 6  # at least, and one for two atoms: a metal must have bands above the Fermi level at every k-point
 
 
 class GpawMode(Section):
@@ -84,7 +85,7 @@ class GpawLabeler(ProgramLabeler):
                     "install gpaw-data, set GPAW_SETUP_PATH, or change label.xc or label.setups."
                 )
 
-    def _keywords(self) -> dict[str, Any]:
+    def _keywords(self, n_atoms: int) -> dict[str, Any]:
         keywords: dict[str, Any] = {
             "mode": {"name": "pw", "ecut": self.mode.pw},
             "xc": self.xc,
@@ -93,6 +94,7 @@ class GpawLabeler(ProgramLabeler):
             "symmetry": {"point_group": False},  # time reversal stays: k and -k are the same
             "setups": self.setups,
             "spinpol": self.spin,
+            "nbands": -max(EMPTY_BANDS, n_atoms // 2),
             "maxiter": self.max_iterations,
             "convergence": {"bands": EMPTY_BANDS_MARGIN, **self.convergence},
             "txt": self.LOG_NAME,
@@ -113,7 +115,7 @@ class GpawLabeler(ProgramLabeler):
             "positions": configuration.positions.tolist(),
             "cell": configuration.cell.tolist(),
             "magnetic_moments": moments if self.spin else None,
-            "keywords": self._keywords(),
+            "keywords": self._keywords(len(moments)),
         }
         (workdir / "input.json").write_text(json.dumps(task, indent=1), encoding="utf-8")
         python = [sys.executable, "-m", "gpaw", "python"] if self.cores > 1 else [sys.executable]

@@ -1,0 +1,133 @@
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from activeph.errors import InputError
+from activeph.execute.parsl_executor import ParslExecutor, SlurmExecutor, seconds
+from activeph.records import Done, Failed
+
+HERE = Path(__file__).parent
+START = HERE.parents[1] / ".ci" / "start-slurm"
+sys.path.insert(0, str(HERE))
+
+from executor_tasks import misbehave, note_and_sleep, sleep, square  # noqa: E402
+
+
+@pytest.mark.parametrize(("text", "value"), [("00:00:10", 10), ("24:00:00", 86400), ("2-01:00:05", 176405)])
+def test_durations(text: str, value: int) -> None:
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize("wrong", ["24", "1:2:3", "-1:00:00", "24h"])
+def test_wrong_durations_are_refused(wrong: str) -> None:
+    with pytest.raises(ValidationError):
+        SlurmExecutor(walltime=wrong)
+
+
+def test_no_task_begins_that_cannot_finish() -> None:
+    executor = SlurmExecutor(walltime="02:00:00", reserve="00:30:00", cores_per_node=16, cores_per_label=4)
+    options = executor._options()
+    assert options["drain_period"] == 5400
+    assert options["max_workers_per_node"] == 4
+    assert SlurmExecutor(walltime="02:00:00")._options()["drain_period"] == 5400
+
+
+def test_without_slurm_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(InputError, match="Slurm must answer sinfo but got"):
+        SlurmExecutor().check()
+
+
+@pytest.mark.integration
+def test_a_wrong_provider_is_named(tmp_path: Path) -> None:
+    executor = ParslExecutor(provider="parsl.providers:NoSuchProvider", directory=tmp_path)
+    with pytest.raises(InputError, match="must be a provider of Parsl"), executor.start():
+        pass
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmExecutor]:
+    """Give an executor on a cluster of one node, started for these tests unless there is one."""
+    directory = tmp_path_factory.mktemp("slurm")
+    for parent in (directory, *directory.parents[:3]):
+        parent.chmod(0o755)  # the authentication service runs as a user of its own
+    subprocess.run([START, directory], check=True, stdout=subprocess.DEVNULL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_CONF", str(directory / "slurm.conf"))
+        yield SlurmExecutor(partition="test", cores_per_node=2, walltime="00:10:00", directory=directory / "jobs")
+    subprocess.run([START, "stop", directory], check=True)
+
+
+def jobs() -> list[str]:
+    return subprocess.run(["squeue", "-h", "-o", "%i"], capture_output=True, text=True, check=True).stdout.split()
+
+
+@pytest.mark.integration
+def test_tasks_run_in_a_job_that_ends_with_the_context(slurm: SlurmExecutor) -> None:
+    with slurm.start() as workers:
+        outcomes = list(workers.map(square, list(range(50))))
+        assert sorted(outcome.value for outcome in outcomes if isinstance(outcome, Done)) == [i * i for i in range(50)]
+        assert len(jobs()) == 1
+        failed = {outcome.index: outcome for outcome in workers.map(misbehave, ["raise", "a", "kill"])}
+        assert isinstance(failed[0], Failed)
+        assert failed[0].error == "ValueError: no such thing"
+        assert failed[1] == Done(1, "a")
+        assert isinstance(failed[2], Failed)
+        assert "loss of worker" in failed[2].error
+    assert jobs() == []
+
+
+@pytest.mark.integration
+def test_tasks_of_a_cancelled_job_run_in_the_next(slurm: SlurmExecutor, tmp_path: Path) -> None:
+    with slurm.start() as workers:
+        outcomes = workers.map(note_and_sleep, [(str(tmp_path / str(i)), 4.0) for i in range(2)])
+        subprocess.Popen(
+            ["bash", "-c", f"until [ -e {tmp_path}/0 ]; do sleep 0.2; done; squeue -h -o %i | xargs scancel"]
+        )
+        assert all(isinstance(outcome, Done) for outcome in outcomes)
+    assert len(list(tmp_path.glob("*.finished"))) == 2
+
+
+DRIVER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from executor_tasks import sleep
+from activeph.execute.parsl_executor import SlurmExecutor
+with SlurmExecutor.model_validate_json(sys.argv[2]).start() as workers:
+    list(workers.map(sleep, [600.0]))
+"""
+
+
+@pytest.mark.integration
+def test_jobs_of_a_killed_driver_are_ended_by_the_next(slurm: SlurmExecutor) -> None:
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(HERE), slurm.model_dump_json()])
+    end = time.monotonic() + 60
+    while not jobs() and time.monotonic() < end:
+        time.sleep(0.2)
+    (orphan,) = jobs()
+    driver.kill()
+    driver.wait()
+    assert jobs() == [orphan]
+    with slurm.start() as workers:
+        assert orphan not in jobs()
+        assert list(workers.map(sleep, [0.0])) == [Done(0, 0.0)]
+
+
+@pytest.mark.integration
+def test_a_partition_that_is_not_there_is_named(slurm: SlurmExecutor) -> None:
+    with pytest.raises(InputError, match="execute.partition must be one of test but got 'gpu'"):
+        slurm.model_copy(update={"partition": "gpu"}).check()
+
+
+@pytest.mark.integration
+def test_the_cluster_is_there_for_these_tests() -> None:
+    """Integration tests must not pass by finding nothing to test."""
+    assert shutil.which("slurmctld")
+    assert os.getuid() == 0
