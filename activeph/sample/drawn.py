@@ -14,6 +14,7 @@ from pydantic import Field
 from activeph.errors import InputError
 from activeph.records import Block, FloatArray, IntArray, System
 from activeph.sample.guards import Guard
+from activeph.sample.strain import Strained
 from activeph.section import Section
 from activeph.seeds import derive_seed
 
@@ -32,15 +33,13 @@ class Draw(Protocol):
         ...
 
 
-class Guarded(Section):
+class Guarded(Strained):
     """Keys that every displacing sampler has: what it refuses, and how it strains the cell."""
 
     minimum_distance: float | None = Field(None, ge=0)
     """Configurations with two atoms closer than this (Å) are drawn again; null: half the sum of covalent radii."""
     largest_displacement: float | None = Field(None, gt=0)
     """Configurations with an atom farther than this (Å) from its site are drawn again; null: no limit."""
-    strain: float = Field(0.0, ge=0, le=0.2)
-    """Standard deviation of each of the six components of a random homogeneous strain; 0: the cell stays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +65,7 @@ class DrawnPool:
         site, cell = self.system.supercell.positions, self.system.supercell.cell
         positions = np.empty((stop - start, *site.shape))
         cells = np.broadcast_to(cell, (stop - start, 3, 3))
-        if self.settings.strain:
+        if self.settings.strains_cell:
             cells = np.empty((stop - start, 3, 3))
         for number in range(start // BLOCK, -(-stop // BLOCK)):
             displacements, strains, _ = self._accepted(number)
@@ -95,7 +94,7 @@ class DrawnPool:
         turn = (number * BLOCK + np.arange(BLOCK)) % len(self.temperatures)
         bits = np.random.SFC64(derive_seed(self.name, self.seed, number))
         displacements = self.draw(bits, turn)
-        strains = self._strains(bits, BLOCK)
+        strains = self._strains(bits, turn)
         wrong = np.flatnonzero(~guard.accepts(displacements, strains))
         refused = 0
         for _ in range(_ATTEMPTS):
@@ -104,7 +103,7 @@ class DrawnPool:
             refused += len(wrong)
             displacements[wrong] = self.draw(bits, turn[wrong])
             if strains is not None:
-                strains[wrong] = self._strains(bits, len(wrong))
+                strains[wrong] = self._strains(bits, turn[wrong])
             again = guard.accepts(displacements[wrong], None if strains is None else strains[wrong])
             wrong = wrong[~again]
         raise InputError(
@@ -113,12 +112,9 @@ class DrawnPool:
             f"{self.settings.largest_displacement}); lower the amplitude or temperature, or loosen the guards"
         )
 
-    def _strains(self, bits: np.random.SFC64, n: int) -> FloatArray | None:
-        """Return symmetric strains [n, 3, 3]."""
-        if not self.settings.strain:
-            return None
-        values = np.random.Generator(bits).normal(0.0, self.settings.strain, (n, 6))
-        return np.asarray(values[:, [[0, 5, 4], [5, 1, 3], [4, 3, 2]]])
+    def _strains(self, bits: np.random.SFC64, turn: IntArray) -> FloatArray | None:
+        volume = float(abs(np.linalg.det(self.system.supercell.cell)))
+        return self.settings.strains(bits, self.temperatures[turn], volume)
 
 
 def pool_name(kind: str, section: Section, system: System) -> str:

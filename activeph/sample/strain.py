@@ -1,0 +1,69 @@
+"""Homogeneous strains of the cell: a chosen spread, thermal expansion, and the cell's own thermal fluctuations."""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from activeph.phonons.units import BOLTZMANN
+from activeph.records import FloatArray
+from activeph.section import Section, wrong_value
+
+GPA = 1 / 160.21766208  # eV/Å³
+
+
+class Strained(Section):
+    """Keys of samplers that strain the cell and its atoms together. By default the cell stays."""
+
+    strain: float = Field(0.0, ge=0, le=0.2)
+    """Standard deviation of each of the six components of a random homogeneous strain."""
+    expansion: float = Field(0.0, ge=-1e-3, le=1e-3)
+    """Linear thermal expansion coefficient in 1/K: at T all lengths are (1 + expansion T) times those of the file."""
+    bulk_modulus: float | None = Field(None, gt=0)
+    """GPa; with `shear_modulus` the cell also fluctuates as it does at constant pressure (isotropic elasticity)."""
+    shear_modulus: float | None = Field(None, gt=0)
+    """GPa; see `bulk_modulus`."""
+
+    @model_validator(mode="after")
+    def _both_moduli_or_none(self) -> Strained:
+        if (self.bulk_modulus is None) != (self.shear_modulus is None):
+            raise wrong_value("must have bulk_modulus and shear_modulus together", "give both (GPa) or neither")
+        return self
+
+    @property
+    def strains_cell(self) -> bool:
+        """Whether any cell differs from that of the system."""
+        return bool(self.strain or self.expansion or self.bulk_modulus)
+
+    def strains(self, bits: np.random.SFC64, temperatures: FloatArray, volume: float) -> FloatArray | None:
+        """Return strains [B, 3, 3] at temperatures [B] (K; NaN counts as none) of a cell of ``volume`` Å³.
+
+        Fluctuations at zero pressure: the trace t has variance kT / (V B), each of the five orthonormal traceless
+        components kT / (2 V G) (L. D. Landau, E. M. Lifshitz, Statistical Physics, §111, for an isotropic solid).
+        """
+        if not self.strains_cell:
+            return None
+        rng = np.random.Generator(bits)
+        kelvin = np.nan_to_num(temperatures)
+        values = self.strain * rng.standard_normal((len(kelvin), 6))
+        result = values[:, [[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
+        result += (self.expansion * kelvin)[:, None, None] * np.eye(3)
+        if self.bulk_modulus is not None and self.shear_modulus is not None:
+            energy = BOLTZMANN * kelvin / volume  # eV/Å³
+            trace = np.sqrt(energy / (self.bulk_modulus * GPA)) * rng.standard_normal(len(kelvin))
+            shears = np.sqrt(energy / (2 * self.shear_modulus * GPA))[:, None] * rng.standard_normal((len(kelvin), 5))
+            result += trace[:, None, None] * np.eye(3) / 3 + np.einsum("bk,kij->bij", shears, _TRACELESS)
+        return np.asarray(result)
+
+
+def _traceless() -> FloatArray:
+    """Return an orthonormal basis [5, 3, 3] of symmetric traceless matrices."""
+    basis = np.zeros((5, 3, 3))
+    for row, (i, j) in enumerate(((0, 1), (0, 2), (1, 2))):
+        basis[row, i, j] = basis[row, j, i] = 1 / np.sqrt(2)
+    basis[3] = np.diag([1, -1, 0]) / np.sqrt(2)
+    basis[4] = np.diag([1, 1, -2]) / np.sqrt(6)
+    return basis
+
+
+_TRACELESS = _traceless()
