@@ -88,18 +88,36 @@ def test_one_repeat_has_no_interval(simulate: Simulate) -> None:
     assert np.isnan(found.low)
 
 
-@pytest.mark.parametrize("metric", ["mae", pytest.param("rmse", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("repeats", [2, 3, 5])
-@pytest.mark.parametrize(("own", "exponent"), [(1.0, 0.4), (0.75, 0.4), (1.3, 0.4), (1.0, 0.02)])
-def test_interval_covers_the_truth(own: float, exponent: float, repeats: int, metric: str, simulate: Simulate) -> None:
+CHANCES = {
+    "of repeats": {"persistent": 0.15, "scatter": 0.05, "structures": 300},  # a bootstrap over 2 repeats covers 70 %
+    "of rounds": {"persistent": 0.0, "scatter": 0.15, "structures": 300},
+    "of structures": {"persistent": 0.03, "scatter": 0.03, "structures": 60},
+}
+
+
+@pytest.mark.parametrize(
+    ("metric", "repeats"), [("mae", 2), *(pytest.param("rmse", n, marks=pytest.mark.slow) for n in (2, 3, 5))]
+)
+@pytest.mark.parametrize(("own", "exponent"), [(1.0, 0.4), (0.75, 0.4), (1.0, 0.02)])
+@pytest.mark.parametrize("chance", CHANCES)
+def test_interval_covers_the_truth(
+    chance: str, own: float, exponent: float, metric: str, repeats: int, simulate: Simulate
+) -> None:
     """Asked for 95 %; an interval that keeps its word covers fewer than 53 of 60 campaigns once in a hundred."""
     curves = {"active": power(own, exponent), "random": power(1.0, exponent)}
     truth = saved_labels(LABELS, curves["active"](LABELS)[None], LABELS, curves["random"](LABELS)[None])[0]
     found = [
-        labels_saved(simulate(curves, repeats=repeats, seed=seed), "active", "random", "band_gap", metric, n_draws=200)
+        labels_saved(
+            simulate(curves, repeats=repeats, seed=seed, **CHANCES[chance]),
+            "active",
+            "random",
+            "band_gap",
+            metric,
+            n_draws=200,
+        )
         for seed in range(60)
     ]
-    assert sum(saving.low <= truth <= saving.high for saving in found) >= 53
+    assert sum(saving.low - 1e-9 <= truth <= saving.high + 1e-9 for saving in found) >= 53
 
 
 def test_larger_campaigns_show_what_small_ones_cannot(simulate: Simulate) -> None:
