@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ class Graph:
     j: Tensor  # [H]
     vectors: Tensor  # [H, 3] Å, from i to j
     n_structures: int
+    moments: Tensor | None = None  # [A, Z n, 9], see :mod:`activeph.graphs.moments`
 
 
 def block_graph(block: Block, finder: NeighbourFinder) -> Graph:
@@ -43,7 +44,8 @@ def join_graphs(graphs: Sequence[Graph]) -> Graph:
     """Return several graphs as one, structures and atoms renumbered in order."""
     atoms = np.cumsum([0, *(len(graph.species) for graph in graphs)])
     structures = np.cumsum([0, *(graph.n_structures for graph in graphs)])
-    return Graph(
+    moments = [graph.moments for graph in graphs if graph.moments is not None]
+    joined = Graph(
         torch.cat([graph.species for graph in graphs]),
         torch.cat([graph.structure + int(first) for graph, first in zip(graphs, structures[:-1], strict=True)]),
         torch.cat([graph.i + int(first) for graph, first in zip(graphs, atoms[:-1], strict=True)]),
@@ -51,6 +53,7 @@ def join_graphs(graphs: Sequence[Graph]) -> Graph:
         torch.cat([graph.vectors for graph in graphs]),
         int(structures[-1]),
     )
+    return replace(joined, moments=torch.cat(moments)) if moments else joined
 
 
 def slice_block(block: Block, rows: slice | IntArray) -> Block:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -11,8 +12,10 @@ from activeph.records import Dataset, System
 from activeph.section import Section
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor
 
+    from activeph.graphs.batch import Graph
+    from activeph.models.graph_network import GraphNetwork
     from activeph.models.network import NetworkPredictor
     from activeph.models.training import Plan
 
@@ -22,12 +25,14 @@ class GnnSettings(Section):
 
     cutoff: float = Field(5.5, gt=0)
     """Distance in Å up to which atoms see each other directly."""
-    hidden: int = Field(32, ge=4)
-    """Channels of scalars and of vectors per atom."""
-    layers: int = Field(2, ge=1)
-    """Rounds of message passing."""
-    radial: int = Field(12, ge=2)
-    """Radial functions per edge."""
+    hidden: int = Field(48, ge=4)
+    """Channels of scalars, vectors and tensors per atom."""
+    blocks: int = Field(2, ge=1)
+    """Rounds in which scalars, vectors and tensors of one atom act on each other; each doubles the order in angles."""
+    layers: int = Field(1, ge=1)
+    """Rounds of message passing; the first sees what lies within the cutoff, each further one as far again."""
+    radial: int = Field(6, ge=2)
+    """Radial functions per element."""
     steps: int = Field(300, ge=1)
     """Optimiser steps for a small dataset; larger ones get up to four times as many, so that each label is seen
     at least ten times."""
@@ -41,11 +46,17 @@ class GnnSettings(Section):
     """Share of the labels that a member does not train on and that decides when it stops; differs from member to
     member."""
 
-    def network(self, n_targets: int) -> nn.Module:
+    def network(self, n_targets: int, elements: Tensor) -> GraphNetwork:
         """Return an untrained network."""
-        from activeph.models.painn import PropertyNet
+        from activeph.models.property_net import PropertyNet
 
-        return PropertyNet(n_targets, self.cutoff, self.hidden, self.layers, self.radial)
+        return PropertyNet(n_targets, elements, self.cutoff, self.radial, (self.hidden, self.blocks, self.layers))
+
+    def prepare(self, graph: Graph, elements: Tensor) -> Graph:
+        """Return the graph with what all members read of it."""
+        from activeph.graphs.moments import neighbour_moments
+
+        return replace(graph, moments=neighbour_moments(graph, elements, self.cutoff, self.radial))
 
     def plan(self, n_trained: int) -> Plan:
         """Return the training plan for a number of labels."""

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from torch_geometric.nn import BatchNorm, GraphConv, global_max_pool
 
 from activeph.graphs.batch import Graph
+from activeph.models.graph_network import GraphNetwork
 
 SHORTEST = 0.7115  # Å, lower end of the published distance scale
 
 
-class GraphConvNet(nn.Module):
+class GraphConvNet(GraphNetwork):
     """Two blocks of GraphConv, BatchNorm and ReLU; max pool; dropout; Linear(h, 16), ReLU, Linear(16, P)."""
 
     elements: Tensor

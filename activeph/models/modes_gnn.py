@@ -1,10 +1,10 @@
-"""The default model: what the normal modes explain, plus a network that learns what they leave."""
+"""The default model: what the normal modes explain, and a network, each where it is the better one."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,15 +15,17 @@ from activeph.models.base import Predictor
 from activeph.models.gnn import GnnSettings
 from activeph.models.modes import ModesFit, ModesPredictor, fit_modes, read_fit, write_fit
 from activeph.models.scaling import sketch
-from activeph.records import Block, Dataset, Prediction, System
+from activeph.records import Block, Dataset, FloatArray, Prediction, System
 from activeph.section import Section
 
 
 class ModesGnnModel(Section):
-    """Mode expansion of every system that has force constants; a network across all systems for the rest.
+    """Mode expansion of every system that has force constants, and a network across all systems.
 
-    The network is trained on leave-one-out errors of the expansion and starts from zero, so that it speaks only where
-    held-out labels say that it helps. A system without force constants is the network's alone.
+    The network learns each target twice: whole, and what the expansion leaves of it (leave-one-out errors, so that
+    nothing is learned from labels that the expansion has seen). Per target, the expansion alone, corrected by the
+    network, and the network alone are averaged with weights from their errors on held-out labels. A system without
+    force constants is the network's alone.
     """
 
     kind: Literal["modes-gnn"] = "modes-gnn"
@@ -36,15 +38,17 @@ class ModesGnnModel(Section):
 
     def fit(self, dataset: Dataset, systems: Mapping[str, System], seed: int, warm: bytes | None = None) -> bytes:
         """Train one member; see :class:`activeph.models.base.Model`."""
-        from activeph.models.network import fit_network
+        from activeph.models.network import fit_network, held_out_predictions
 
         known = _with_modes(systems)
         modes = fit_modes(dataset, known, seed) if any(block.system in known for block in dataset.blocks) else None
-        rest = replace(dataset, targets=modes.left_over(dataset) if modes else dataset.targets)
-        network = fit_network(
-            self.gnn, rest, systems, seed, _split(warm)[1] if warm is not None else None, modes is not None
-        )
-        return _join(modes, network)
+        left_over = modes.left_over(dataset) if modes else dataset.targets
+        both = replace(dataset, targets=np.concatenate([dataset.targets, left_over], axis=1))
+        network = fit_network(self.gnn, both, systems, seed, read_member(warm).network if warm is not None else None)
+        rows, guesses = held_out_predictions(network)
+        expanded = np.concatenate([np.full(len(block), block.system in known) for block in dataset.blocks])[rows]
+        weights = expert_weights(dataset.targets[rows][expanded], left_over[rows][expanded], guesses[expanded])
+        return write_member(Member(modes, network, weights))
 
     def load(self, states: Sequence[bytes], systems: Mapping[str, System]) -> ModesGnnPredictor:
         """Return the ensemble; see :class:`activeph.models.base.Model`."""
@@ -52,53 +56,83 @@ class ModesGnnModel(Section):
 
         if not states:
             raise InputError("an ensemble must have at least one member but got none; train it first.")
-        modes, networks = zip(*map(_split, states), strict=True)
-        fits = [fit for fit in modes if fit is not None]
+        members = [read_member(state) for state in states]
+        fits = [member.modes for member in members if member.modes is not None]
         known = _with_modes(systems)
         return ModesGnnPredictor(
             ModesPredictor(fits, known, self.features) if fits else None,
-            load_networks(self.gnn, networks, systems, self.features),
+            load_networks(self.gnn, [member.network for member in members], systems, self.features),
+            np.mean([member.weights for member in members], axis=0),
             frozenset(name for name in known if fits and name in fits[0].systems),
-            self.features,
         )
+
+
+def expert_weights(truth: FloatArray, left_over: FloatArray, guesses: FloatArray) -> FloatArray:
+    """Return the weights [3, P] of expansion, corrected expansion and network from their errors on held-out labels.
+
+    Inverse fourth powers of the mean absolute errors: near-equal experts are averaged, a clearly worse one is silent.
+    ``truth`` and ``left_over`` are [H, P], ``guesses`` [H, 2 P] what the network says of either.
+    """
+    n_targets = truth.shape[1]
+    if len(truth) == 0:
+        return np.full((3, n_targets), 1 / 3)
+    whole, rest = guesses[:, :n_targets], guesses[:, n_targets:]
+    errors = np.stack([np.abs(left_over), np.abs(left_over - rest), np.abs(truth - whole)]).mean(axis=1)
+    ratios = (errors.min(axis=0) + 1e-12) / (errors + 1e-12)
+    return np.asarray(ratios**4 / (ratios**4).sum(axis=0))
 
 
 class ModesGnnPredictor:
-    """The sum of both, member by member."""
+    """Experts averaged with the weights of the whole ensemble, member by member."""
 
-    def __init__(self, modes: ModesPredictor | None, networks: Predictor, known: frozenset[str], width: int) -> None:
+    def __init__(
+        self, modes: ModesPredictor | None, networks: Predictor, weights: FloatArray, known: frozenset[str]
+    ) -> None:
         self._modes = modes
         self._networks = networks
+        self._weights = weights
         self._known = known
-        self._width = width
 
     def predict(self, block: Block) -> Prediction:
         """Return members' values and features for every configuration of the block."""
-        rest = self._networks.predict(block)
+        network = self._networks.predict(block)
+        n_targets = self._weights.shape[1]
+        whole, rest = network.members[..., :n_targets], network.members[..., n_targets:]
+        width = network.features.shape[1]
         if self._modes is None:
-            return rest
-        width = self._width
+            return Prediction(whole, network.features, network.scale[:n_targets])
         if block.system not in self._known:
-            away = np.zeros((len(block), width))
-            return replace(rest, features=sketch([away, rest.features], width), scale=self._modes.scale)
+            nowhere = np.zeros((len(block), width), dtype=np.float32)
+            return Prediction(whole, sketch([nowhere, network.features], width), self._modes.scale)
         expansion = self._modes.predict(block)
-        return Prediction(
-            expansion.members + rest.members, sketch([expansion.features, rest.features], width), expansion.scale
-        )
+        alone, corrected, other = self._weights
+        members = (alone + corrected) * expansion.members + corrected * rest + other * whole
+        return Prediction(members, sketch([expansion.features, network.features], width), expansion.scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One member: the expansion (if any system has modes), the network's state, and the weights of the experts."""
+
+    modes: ModesFit | None
+    network: bytes
+    weights: FloatArray  # [3, P]
+
+
+def write_member(member: Member) -> bytes:
+    """Return a member as bytes (an npz archive)."""
+    buffer = io.BytesIO()
+    modes = np.frombuffer(write_fit(member.modes) if member.modes else b"", dtype=np.uint8)
+    np.savez(buffer, modes=modes, network=np.frombuffer(member.network, dtype=np.uint8), weights=member.weights)
+    return buffer.getvalue()
+
+
+def read_member(state: bytes) -> Member:
+    """Return a member from its bytes."""
+    with np.load(io.BytesIO(state)) as arrays:
+        modes = arrays["modes"].tobytes()
+        return Member(read_fit(modes) if modes else None, arrays["network"].tobytes(), arrays["weights"])
 
 
 def _with_modes(systems: Mapping[str, System]) -> dict[str, System]:
     return {name: system for name, system in systems.items() if system.force_constants is not None}
-
-
-def _join(modes: ModesFit | None, network: bytes) -> bytes:
-    buffer = io.BytesIO()
-    first = np.frombuffer(write_fit(modes) if modes else b"", dtype=np.uint8)
-    np.savez(buffer, modes=first, network=np.frombuffer(network, dtype=np.uint8))
-    return buffer.getvalue()
-
-
-def _split(state: bytes) -> tuple[ModesFit | None, bytes]:
-    with np.load(io.BytesIO(state)) as arrays:
-        modes = arrays["modes"].tobytes()
-        return (read_fit(modes) if modes else None), arrays["network"].tobytes()

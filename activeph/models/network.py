@@ -9,14 +9,15 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from activeph.errors import InputError
-from activeph.graphs.batch import Graph, block_graph, slice_block
+from activeph.graphs.batch import Graph, block_graph, join_graphs, slice_block
 from activeph.graphs.neighbours import CHUNK, NeighbourFinder
+from activeph.models.graph_network import GraphNetwork
 from activeph.models.scaling import Scaling, fit_scaling, held_out, sketch
-from activeph.models.training import Examples, Plan, Trained, train
-from activeph.records import Block, Dataset, FloatArray, Prediction, System
+from activeph.models.training import Examples, Plan, train
+from activeph.records import Block, Dataset, FloatArray, IntArray, Prediction, System
 
 
 class NetworkModel(Protocol):
@@ -36,8 +37,12 @@ class NetworkModel(Protocol):
         """Return how to train on a number of labels."""
         ...
 
-    def network(self, n_targets: int) -> nn.Module:
-        """Return an untrained network: graph to scaled targets [S, P] and last-layer features [S, F]."""
+    def network(self, n_targets: int, elements: Tensor) -> GraphNetwork:
+        """Return an untrained network for crystals of the elements (sorted atomic numbers)."""
+        ...
+
+    def prepare(self, graph: Graph, elements: Tensor) -> Graph:
+        """Return the graph with what all members read of it, computed once."""
         ...
 
 
@@ -45,7 +50,8 @@ class NetworkModel(Protocol):
 class Member:
     """One trained network. ``spread`` is the root mean square norm of its centred features on the training set."""
 
-    network: nn.Module
+    network: GraphNetwork
+    elements: Tensor
     scaling: Scaling
     centre: FloatArray  # [F]
     spread: float
@@ -54,10 +60,21 @@ class Member:
 class NetworkPredictor:
     """An ensemble of networks that share one neighbour list per system."""
 
-    def __init__(self, members: Sequence[Member], finder: NeighbourFinder, width: int) -> None:
+    def __init__(self, model: NetworkModel, members: Sequence[Member], finder: NeighbourFinder, width: int) -> None:
+        self._model = model
         self._members = members
         self._finder = finder
         self._width = width
+
+    def _prepare(self, block: Block) -> Graph:
+        elements = self._members[0].elements
+        unknown = sorted(set(np.unique(block.species).tolist()) - set(elements.tolist()))
+        if unknown:
+            raise InputError(
+                f"configurations must have elements that the ensemble was trained for ({elements.tolist()}) "
+                f"but got atomic numbers {unknown}; train it with them."
+            )
+        return self._model.prepare(block_graph(block, self._finder), elements)
 
     @torch.no_grad()
     def predict(self, block: Block) -> Prediction:
@@ -66,7 +83,7 @@ class NetworkPredictor:
         features: list[list[FloatArray]] = [[] for _ in self._members]
         for start in range(0, len(block), CHUNK):
             part = slice_block(block, slice(start, start + CHUNK))
-            graph = block_graph(part, self._finder)
+            graph = self._prepare(part)
             for k, member in enumerate(self._members):
                 scaled, last = member.network(graph)
                 values[k].append(member.scaling.backward(part, scaled.double().numpy()))
@@ -79,38 +96,52 @@ class NetworkPredictor:
 
 
 def fit_network(
-    model: NetworkModel,
-    dataset: Dataset,
-    systems: Mapping[str, System],
-    seed: int,
-    warm: bytes | None,
-    correction: bool = False,
+    model: NetworkModel, dataset: Dataset, systems: Mapping[str, System], seed: int, warm: bytes | None
 ) -> bytes:
-    """Train one network on a dataset and return its state; a correction may stay at zero where it does not help."""
+    """Train one network on a dataset and return its state."""
     earlier = _read(warm) if warm is not None else None
     split_seed = int(earlier["split_seed"]) if earlier else seed
     out = held_out(dataset, split_seed, model.held_out)
     scaling = fit_scaling(dataset)
-    finder = NeighbourFinder(systems, model.cutoff)
-    graphs = [
-        block_graph(slice_block(block, slice(row, row + 1)), finder)
-        for block in dataset.blocks
-        for row in range(len(block))
-    ]
+    elements = _elements(dataset, systems)
+    graphs = _single_graphs(model, dataset, systems, elements)
     targets = torch.from_numpy(scaling.forward(dataset).astype(np.float32))
-    trained_rows, checked_rows = np.flatnonzero(~out).tolist(), np.flatnonzero(out).tolist()
-    examples = Examples([graphs[row] for row in trained_rows], targets[trained_rows])
-    checks = Examples([graphs[row] for row in checked_rows], targets[checked_rows])
+    examples, checks = (
+        Examples([graphs[row] for row in rows], targets[rows]) for rows in (np.flatnonzero(~out), np.flatnonzero(out))
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = model.network(dataset.targets.shape[1])
+        network = model.network(dataset.targets.shape[1], elements)
         if earlier:
             _load_weights(network, earlier)
-        trained = train(
-            network, examples, checks, model.plan(len(trained_rows)), seed, correction or earlier is not None
-        )
+        network.standardise(join_graphs(examples.graphs))
+        trained = train(network, examples, checks, model.plan(len(examples.graphs)), seed, earlier is not None)
     network.load_state_dict(trained.state)
-    return _write(trained, scaling, _features(network, graphs), split_seed)
+    scaled, features = _outputs(network, graphs)
+    offsets = np.concatenate([scaling.offset(block) for block in dataset.blocks])
+    record = {
+        "network": trained.state,
+        "elements": elements,
+        "scaled_elements": torch.from_numpy(scaling.elements),
+        "baseline": torch.from_numpy(scaling.baseline),
+        "scale": torch.from_numpy(scaling.scale),
+        "centre": torch.from_numpy(features.mean(axis=0)),
+        "spread": _spread(features),
+        "split_seed": split_seed,
+        "held_out": torch.from_numpy(np.flatnonzero(out)),
+        "held_out_values": torch.from_numpy((scaled * scaling.scale + offsets)[out]),
+        "held_out_loss": trained.loss,
+        "curve": trained.curve,
+    }
+    buffer = io.BytesIO()
+    torch.save(record, buffer)
+    return buffer.getvalue()
+
+
+def held_out_predictions(state: bytes) -> tuple[IntArray, FloatArray]:
+    """Return which rows of its dataset a member did not train on [H], and what it predicts for them [H, P]."""
+    record = _read(state)
+    return record["held_out"].numpy(), record["held_out_values"].numpy()
 
 
 def load_networks(
@@ -120,32 +151,35 @@ def load_networks(
     if not states:
         raise InputError("an ensemble must have at least one member but got none; train it first.")
     members = [_member(model, _read(state)) for state in states]
-    return NetworkPredictor(members, NeighbourFinder(systems, model.cutoff), width)
+    return NetworkPredictor(model, members, NeighbourFinder(systems, model.cutoff), width)
+
+
+def _elements(dataset: Dataset, systems: Mapping[str, System]) -> Tensor:
+    """Return the sorted atomic numbers of all systems and labels."""
+    known = [system.supercell.numbers for system in systems.values()]
+    return torch.from_numpy(np.unique(np.concatenate([*known, *(block.species.ravel() for block in dataset.blocks)])))
+
+
+def _single_graphs(
+    model: NetworkModel, dataset: Dataset, systems: Mapping[str, System], elements: Tensor
+) -> list[Graph]:
+    finder = NeighbourFinder(systems, model.cutoff)
+    singles = (slice_block(block, slice(row, row + 1)) for block in dataset.blocks for row in range(len(block)))
+    return [model.prepare(block_graph(single, finder), elements) for single in singles]
 
 
 @torch.no_grad()
-def _features(network: nn.Module, graphs: Sequence[Graph]) -> FloatArray:
+def _outputs(network: GraphNetwork, graphs: Sequence[Graph]) -> tuple[FloatArray, FloatArray]:
+    """Return scaled targets [S, P] and features [S, F] of graphs of one structure each."""
     network.eval()
-    return np.concatenate([network(graph)[1].double().numpy() for graph in graphs])
+    parts = [network(join_graphs(graphs[start : start + CHUNK])) for start in range(0, len(graphs), CHUNK)]
+    values, features = (torch.cat(tensors).double().numpy() for tensors in zip(*parts, strict=True))
+    return values, features
 
 
-def _write(trained: Trained, scaling: Scaling, features: FloatArray, split_seed: int) -> bytes:
-    centre = features.mean(axis=0)
-    spread = float(np.sqrt(np.mean(np.sum((features - centre) ** 2, axis=1))))
-    record = {
-        "network": trained.state,
-        "elements": torch.from_numpy(scaling.elements),
-        "baseline": torch.from_numpy(scaling.baseline),
-        "scale": torch.from_numpy(scaling.scale),
-        "centre": torch.from_numpy(centre),
-        "spread": spread if spread > 0 else 1.0,
-        "split_seed": split_seed,
-        "held_out_loss": trained.loss,
-        "curve": trained.curve,
-    }
-    buffer = io.BytesIO()
-    torch.save(record, buffer)
-    return buffer.getvalue()
+def _spread(features: FloatArray) -> float:
+    spread = float(np.sqrt(np.mean(np.sum((features - features.mean(axis=0)) ** 2, axis=1))))
+    return spread if spread > 0 else 1.0
 
 
 def _read(state: bytes) -> dict[str, Any]:
@@ -153,14 +187,14 @@ def _read(state: bytes) -> dict[str, Any]:
 
 
 def _member(model: NetworkModel, record: Mapping[str, Any]) -> Member:
-    scaling = Scaling(*(record[name].numpy() for name in ("elements", "baseline", "scale")))
-    network = model.network(len(scaling.scale))
+    scaling = Scaling(*(record[name].numpy() for name in ("scaled_elements", "baseline", "scale")))
+    network = model.network(len(scaling.scale), record["elements"])
     _load_weights(network, record)
     network.eval()
-    return Member(network, scaling, record["centre"].numpy(), float(record["spread"]))
+    return Member(network, record["elements"], scaling, record["centre"].numpy(), float(record["spread"]))
 
 
-def _load_weights(network: nn.Module, record: Mapping[str, Any]) -> None:
+def _load_weights(network: GraphNetwork, record: Mapping[str, Any]) -> None:
     weights: dict[str, Tensor] = record["network"]
     try:
         network.load_state_dict(weights)

@@ -11,8 +11,10 @@ from activeph.records import Dataset, System
 from activeph.section import Section
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor
 
+    from activeph.graphs.batch import Graph
+    from activeph.models.graph_network import GraphNetwork
     from activeph.models.network import NetworkPredictor
     from activeph.models.training import Plan
 
@@ -56,11 +58,15 @@ class OriginModel(Section):
 
         return load_networks(self, states, systems, self.features)
 
-    def network(self, n_targets: int) -> nn.Module:
+    def network(self, n_targets: int, elements: Tensor) -> GraphNetwork:
         """Return an untrained network."""
         from activeph.models.graphconv import GraphConvNet
 
         return GraphConvNet(n_targets, self.cutoff, self.hidden, self.dropout)
+
+    def prepare(self, graph: Graph, elements: Tensor) -> Graph:
+        """Return the graph as it is: elements and distances are all that the network reads."""
+        return graph
 
     def plan(self, n_trained: int) -> Plan:
         """Return the training plan for a number of labels."""

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from activeph.graphs.batch import Graph, join_graphs
+from activeph.models.graph_network import GraphNetwork
 
 State = dict[str, Tensor]
 
@@ -52,14 +53,16 @@ class Trained:
 
 
 def train(
-    network: nn.Module, train_set: Examples, check_set: Examples, plan: Plan, seed: int, keep_start: bool
+    network: GraphNetwork, train_set: Examples, check_set: Examples, plan: Plan, seed: int, keep_start: bool
 ) -> Trained:
     """Train a network in place and return its best weights; without a held-out part the last averaged ones.
 
     With ``keep_start`` the weights it starts with may be the best (an earlier state, or a correction that is none).
     """
     averaged = deepcopy(network)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay, foreach=True
+    )
     rng = np.random.Generator(np.random.SFC64(seed))
     order: list[int] = []
     check_every = max(1, plan.steps // plan.checks)
@@ -85,7 +88,7 @@ def train(
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, examples: Examples) -> float:
+def evaluate(network: GraphNetwork, examples: Examples) -> float:
     """Return the mean squared error of scaled targets; infinite where there are no examples."""
     if not examples.graphs:
         return math.inf
@@ -94,7 +97,7 @@ def evaluate(network: nn.Module, examples: Examples) -> float:
     return float(torch.mean((network(graph)[0] - targets) ** 2))
 
 
-def _step(network: nn.Module, optimiser: torch.optim.Optimizer, graph: Graph, targets: Tensor) -> None:
+def _step(network: GraphNetwork, optimiser: torch.optim.Optimizer, graph: Graph, targets: Tensor) -> None:
     network.train()
     loss = torch.mean((network(graph)[0] - targets) ** 2)
     optimiser.zero_grad(set_to_none=True)
@@ -112,7 +115,7 @@ def _set_rate(optimiser: torch.optim.Optimizer, plan: Plan, step: int) -> None:
 
 
 @torch.no_grad()
-def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+def _average(averaged: GraphNetwork, network: GraphNetwork, decay: float) -> None:
     for mean, value in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
         if mean.is_floating_point():
             mean.lerp_(value, 1 - decay)

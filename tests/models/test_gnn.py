@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from activeph.graphs.batch import Graph, block_graph, join_graphs, slice_block
+from activeph.graphs.moments import neighbour_moments
 from activeph.graphs.neighbours import NeighbourFinder
 from activeph.models.gnn import GnnModel
-from activeph.models.painn import PropertyNet
+from activeph.models.property_net import PropertyNet
 from activeph.records import Block, System
 
+LAYERS = pytest.mark.parametrize("layers", [1, 2])
 
-def network(seed: int = 0) -> PropertyNet:
-    torch.manual_seed(seed)
-    net = PropertyNet(2, 4.0, 8, 2, 6)
+
+def network_for(graph: Graph, layers: int = 1) -> PropertyNet:
+    """Return a network with random weights that knows the scales of a graph."""
+    torch.manual_seed(0)
+    net = PropertyNet(2, torch.unique(graph.species), 4.0, 6, (8, 2, layers))
+    net.standardise(graph)
     torch.nn.init.normal_(net.head.weight)
     return net.eval()
 
@@ -30,7 +36,8 @@ def block_of(system: System, n: int, amplitude: float = 0.1) -> Block:
 
 
 def graph_of(block: Block, cutoff: float = 4.0) -> Graph:
-    return block_graph(block, NeighbourFinder({}, cutoff))
+    graph = block_graph(block, NeighbourFinder({}, cutoff))
+    return replace(graph, moments=neighbour_moments(graph, torch.unique(graph.species), cutoff, 6))
 
 
 def repeated(block: Block, times: tuple[int, int, int]) -> Block:
@@ -41,45 +48,68 @@ def repeated(block: Block, times: tuple[int, int, int]) -> Block:
     return Block(block.system, np.tile(block.species, len(shifts)), positions, cells, block.temperatures)
 
 
+@LAYERS
 @pytest.mark.parametrize("name", ["rocksalt", "triclinic", "wurtzite"])
-def test_a_larger_cell_of_the_same_crystal_has_the_same_values(name: str, crystal: Callable[..., System]) -> None:
+def test_a_larger_cell_of_the_same_crystal_has_the_same_values(
+    name: str, layers: int, crystal: Callable[..., System]
+) -> None:
     block = block_of(crystal(name), 2)
-    values = network()(graph_of(block))[0]
-    again = network()(graph_of(repeated(block, (2, 1, 2))))[0]
-    assert values.std() > 1e-3
-    torch.testing.assert_close(values, again, rtol=1e-3, atol=1e-4)
+    graph = graph_of(block)
+    net = network_for(graph, layers)
+    assert net(graph)[0].std() > 1e-3
+    torch.testing.assert_close(net(graph)[0], net(graph_of(repeated(block, (2, 1, 2))))[0], rtol=1e-3, atol=1e-4)
+
+
+@LAYERS
+def test_rotation_changes_nothing_and_moments_do_turn(layers: int, crystal: Callable[..., System]) -> None:
+    block = block_of(crystal("triclinic"), 3, 0.2)
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+    turned = replace(block, positions=block.positions @ turn.T, cells=block.cells @ turn.T)
+    graph, other = graph_of(block), graph_of(turned)
+    net = network_for(graph, layers)
+    torch.testing.assert_close(net(graph)[0], net(other)[0], rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(graph.moments, other.moments, atol=1e-2)
+    squares = [torch.sum(g.moments[..., 4:9] ** 2, dim=-1) for g in (graph, other)]
+    torch.testing.assert_close(*squares, rtol=1e-3, atol=1e-4)
 
 
 def test_angles_matter() -> None:
-    """Two bent chains with equal distances but different angles are told apart."""
+    """Two bent molecules with equal distances but different angles are told apart."""
 
-    def chain(angle: float) -> Graph:
+    def molecule(angle: float) -> Graph:
         ends = 2.0 * np.array([[1.0, 0.0, 0.0], [np.cos(angle), np.sin(angle), 0.0]])
         positions = np.concatenate([[[0.0, 0.0, 0.0]], ends])[None] + 10
         return graph_of(Block("m", np.array([[8, 1, 1]]), positions, 30 * np.eye(3)[None], np.zeros(1)), 2.2)
 
-    values = [network()(chain(angle))[0] for angle in (1.6, 2.6)]
-    assert torch.abs(values[0] - values[1]).max() > 1e-4
+    net = network_for(molecule(2.0))
+    assert torch.abs(net(molecule(1.6))[0] - net(molecule(2.6))[0]).max() > 1e-4
 
 
-def test_values_are_smooth_where_an_atom_leaves_the_cutoff() -> None:
-    def pair(distance: float) -> torch.Tensor:
+@LAYERS
+def test_values_are_smooth_where_an_atom_leaves_the_cutoff(layers: int) -> None:
+    def pair(distance: float) -> Graph:
         positions = np.array([[[0.0, 0, 0], [distance, 0, 0]]])
-        return network()(graph_of(Block("m", np.array([[8, 1]]), positions, 30 * np.eye(3)[None], np.zeros(1))))[0]
+        return graph_of(Block("m", np.array([[8, 1]]), positions, 30 * np.eye(3)[None], np.zeros(1)))
 
-    torch.testing.assert_close(pair(3.9999), pair(4.0001), atol=1e-5, rtol=0)
+    net = network_for(pair(3.0), layers)
+    torch.testing.assert_close(net(pair(3.9999))[0], net(pair(4.0001))[0], atol=1e-4, rtol=0)
+    assert torch.abs(net(pair(3.0))[0] - net(pair(3.5))[0]).max() > 1e-3
 
 
-def test_forward_of_joined_graphs_equals_one_by_one(crystal: Callable[..., System]) -> None:
+@LAYERS
+def test_joined_graphs_are_predicted_as_one_by_one(layers: int, crystal: Callable[..., System]) -> None:
     block = block_of(crystal("rocksalt"), 5)
     singles = [graph_of(slice_block(block, slice(row, row + 1))) for row in range(5)]
-    alone = torch.cat([network()(graph)[0] for graph in singles])
-    torch.testing.assert_close(network()(join_graphs(singles))[0], alone, rtol=1e-4, atol=1e-5)
+    net = network_for(join_graphs(singles), layers)
+    alone = torch.cat([net(graph)[0] for graph in singles])
+    torch.testing.assert_close(net(join_graphs(singles))[0], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_untrained_network_predicts_the_training_mean(crystal: Callable[..., System]) -> None:
     graph = graph_of(block_of(crystal("rocksalt"), 3))
-    assert torch.all(PropertyNet(2, 4.0, 8, 2, 6)(graph)[0] == 0)
+    net = PropertyNet(2, torch.unique(graph.species), 4.0, 6, (8, 2, 1))
+    net.standardise(graph)
+    assert torch.all(net(graph)[0] == 0)
 
 
 def test_steps_grow_with_the_labels_but_not_without_bound() -> None:
