@@ -22,6 +22,8 @@ COMMANDS = {
     "schema": "Print the JSON schema of campaign files, for editors.",
 }
 
+STDOUT = 1  # file descriptor
+
 
 class Commands(click.Group):
     """Imports ``activeph.cli.<name>`` when the command is named and shows the table above until then."""
@@ -76,7 +78,7 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
     except ActivephError as error:
         return _complain(str(error), error.exit_code)
     except BrokenPipeError:  # the reader of a pipe has left, as in `activeph status DIR | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
         return 1
 
 

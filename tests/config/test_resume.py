@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from activeph.config import load_campaign
+from activeph.config.resume import Difference, differences, open_run, read_resolved, resolved
+from activeph.errors import InputError
+from activeph.rundir import RunDirectory
+
+BASE = "systems: [KBr.vasp]\nlabel: xtb\n"
+Write = Callable[[str], Path]
+
+
+def test_the_resolved_file_says_everything(write: Write, folder: Path) -> None:
+    directory = RunDirectory(folder / "runs" / "c")
+    open_run(load_campaign(write(BASE)), directory)
+    content = read_resolved(directory.campaign)
+    assert content["systems"][0]["structure"] == str(folder / "KBr.vasp")
+    assert content["budget"]["labels"] == 250
+    assert content["label"]["kind"] == "xtb"
+    assert {"python", "activeph", "torch", "numpy", "phonopy", "tblite"} <= set(content["versions"])
+    assert len(content["files"]["systems.0.structure"]) == 12
+
+
+def test_the_resolved_file_is_a_campaign_file_itself(write: Write, folder: Path) -> None:
+    campaign = load_campaign(write(BASE))
+    directory = RunDirectory(folder / "run")
+    open_run(campaign, directory)
+    assert resolved(load_campaign(directory.campaign)) == resolved(campaign)
+
+
+def test_nothing_differs_when_nothing_changed(write: Write) -> None:
+    campaign = load_campaign(write(BASE))
+    assert differences(resolved(campaign), yaml.safe_load(yaml.safe_dump(resolved(campaign)))) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "key", "allowed"),
+    [
+        ("budget: {labels: 300}\n", "budget.labels", True),
+        ("budget: {labels: 200}\n", "budget.labels", False),
+        ("budget: {repeats: 4}\n", "budget.repeats", True),
+        ("budget: {repeats: 2}\n", "budget.repeats", False),
+        ("budget: {batch: 20}\n", "budget.batch", False),
+        ("budget: {target_error: {band_gap: 0.1}}\n", "budget.target_error.band_gap", True),
+        ("execute: serial\n", "execute.kind", True),
+        ("execute: {kind: processes, workers: 3}\n", "execute.workers", True),
+        ("seed: 1\n", "seed", False),
+        ("pool: 100\n", "pool", False),
+        ("temperatures: [300]\n", "temperatures", False),
+        ("label: {kind: xtb, accuracy: 0.1}\n", "label.accuracy", False),
+        ("model: {kind: gnn, members: 3}\n", "model.members", False),
+    ],
+)
+def test_what_may_change(more: str, key: str, allowed: bool, write: Write) -> None:
+    base = BASE.replace("label: xtb\n", "") + ("" if "label:" in more.replace("labels:", "") else "label: xtb\n")
+    old = resolved(load_campaign(write(BASE)))
+    new = resolved(load_campaign(write(base + more)))
+    found = {change.key: change.allowed for change in differences(old, new)}
+    assert found[key] is allowed
+
+
+def test_a_refused_change_is_named(write: Write, folder: Path) -> None:
+    directory = RunDirectory(folder / "run")
+    open_run(load_campaign(write(BASE)), directory)
+    before = directory.campaign.read_bytes()
+    with pytest.raises(InputError) as caught:
+        open_run(load_campaign(write(BASE + "pool: 100\n")), directory)
+    assert str(caught.value) == (
+        "pool must stay 2000, as run was begun with, but got 100; restore it, or start anew with another --output"
+    )
+    assert directory.campaign.read_bytes() == before
+
+
+def test_an_allowed_change_is_kept(write: Write, folder: Path) -> None:
+    directory = RunDirectory(folder / "run")
+    open_run(load_campaign(write(BASE)), directory)
+    open_run(load_campaign(write(BASE + "budget: {labels: 300}\n")), directory)
+    assert read_resolved(directory.campaign)["budget"]["labels"] == 300
+
+
+def test_a_moved_structure_is_the_same_but_a_changed_one_is_not(write: Write, folder: Path) -> None:
+    directory = RunDirectory(folder / "run")
+    open_run(load_campaign(write(BASE)), directory)
+    (folder / "KBr.vasp").rename(folder / "structures" / "KBr.vasp")
+    moved = write("systems: [structures/KBr.vasp]\nlabel: xtb\n")
+    open_run(load_campaign(moved), directory)
+    text = (folder / "structures" / "KBr.vasp").read_text()
+    (folder / "structures" / "KBr.vasp").write_text(text.replace("3.3875", "3.4"))
+    with pytest.raises(InputError, match="the file under systems.0.structure must stay what run was begun with but got"):
+        open_run(load_campaign(moved), directory)
+
+
+def test_another_version_is_refused_by_name(write: Write, folder: Path) -> None:
+    directory = RunDirectory(folder / "run")
+    campaign = load_campaign(write(BASE))
+    open_run(campaign, directory)
+    content = read_resolved(directory.campaign)
+    content["versions"]["torch"] = "1.0"
+    directory.campaign.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=r"^run must go on with torch 1\.0 but got .*; install that version, or start anew"):
+        open_run(campaign, directory)
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "{", "\x00"])
+def test_a_damaged_resolved_file_is_refused(text: str, folder: Path) -> None:
+    (folder / "campaign.yaml").write_text(text)
+    with pytest.raises(InputError, match="campaign.yaml must be a resolved campaign but got"):
+        read_resolved(folder / "campaign.yaml")
+
+
+def test_a_key_that_came_or_went_is_a_difference() -> None:
+    assert differences({"a": 1}, {"b": 2}) == [Difference("a", 1, None), Difference("b", None, 2)]
