@@ -18,6 +18,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "phonon": "activeph.sample.phonon:PhononSampler",
         "random": "activeph.sample.random:RandomSampler",
         "replay": "activeph.sample.replay:ReplaySampler",
+        "mixture": "activeph.sample.mixture:MixtureSampler",
+        "mode-scan": "activeph.sample.mode_scan:ModeScanSampler",
     },
     "models": {
         "gnn": "activeph.models.gnn:GnnModel",

@@ -50,11 +50,14 @@ class HarmonicDraw:
         transform = _Dense if (dense if dense is not None else shape[0] <= DENSE_ATOMS) else _Blocks
         self._transforms = [transform(modes, amplitudes) for modes, amplitudes in ensembles]
         self._shape = shape
-        self._n_modes = len(ensembles[0][1])
+        self.n_modes = len(ensembles[0][1])
 
     def __call__(self, bits: np.random.SFC64, temperatures: IntArray) -> Float32Array:
         """Return displacements [B, N, 3] in Å; ``temperatures`` [B] are indices into the ensembles."""
-        noise = standard_normals(bits, len(temperatures), self._n_modes)
+        return self.displacements(standard_normals(bits, len(temperatures), self.n_modes), temperatures)
+
+    def displacements(self, noise: Float32Array, temperatures: IntArray) -> Float32Array:
+        """Return displacements [B, N, 3] in Å of coordinates [B, 3N - 3] in standard deviations."""
         if len(self._transforms) == 1:
             return self._transforms[0](noise).reshape(-1, *self._shape)
         result = np.empty((len(noise), *self._shape), dtype=np.float32)

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from activeph.records import System
 from activeph.sample.base import Sampler, pick
+from activeph.sample.mixture import MixtureSampler
+from activeph.sample.mode_scan import ModeScanSampler
 from activeph.sample.phonon import PhononSampler
 from activeph.sample.random import RandomSampler
 from activeph.sample.replay import ReplaySampler
@@ -30,6 +32,11 @@ SAMPLERS: dict[str, Callable[[Path], Sampler]] = {
     "random-matched": lambda file: RandomSampler(temperatures=(150.0, 600.0)),
     "random-uniform": lambda file: RandomSampler(distribution="uniform", distance=0.2),
     "random-one-sided": lambda file: RandomSampler(distribution="one-sided", distance=(0.1, 0.4)),
+    "mode-scan": lambda file: ModeScanSampler(temperatures=(300.0, 600.0)),
+    "mixture": lambda file: MixtureSampler(
+        parts=[{"sample": "phonon", "weight": 2.0}, {"sample": {"kind": "random", "distribution": "uniform"}}],
+        temperatures=(300.0, 600.0),
+    ),
     "replay": lambda file: ReplaySampler(file=file),
 }
 
