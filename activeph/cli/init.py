@@ -8,8 +8,9 @@ import os
 import re
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import yaml
@@ -18,6 +19,7 @@ from activeph.errors import InputError
 from activeph.records import FloatArray
 from activeph.rundir import write_bytes
 
+Answer = TypeVar("Answer")
 EDGE = 8.0  # Å: phonons of most crystals are short-sighted enough for supercells of this size
 MOST_ATOMS = 100
 TEMPLATE = """\
@@ -66,12 +68,12 @@ def command(output: Path, force: bool, settings: tuple[str, ...], **options: Any
 
     if output.exists() and not force:
         raise InputError(f"{output} must be a new file but got one that exists; choose another with -o or add --force")
-    structure = options["structure"] or Path(_ask("--structure", "Structure file (CIF, POSCAR, ...)"))
+    structure = options["structure"] or _ask("--structure", "Structure file (CIF, POSCAR, ...)", _file)
     unit_cell = read_structure(structure)
     suggested = suggest_supercell(unit_cell.cell, len(unit_cell.numbers))
-    supercell = options["supercell"] or _three(_ask("--supercell", "Supercell", " ".join(map(str, suggested))))
+    supercell = options["supercell"] or _ask("--supercell", "Supercell", _three, " ".join(map(str, suggested)))
     label = _label(options["label"], settings)
-    labels = options["labels"] or _count(_ask("--labels", "Labels per arm and repeat", "100"))
+    labels = options["labels"] or _ask("--labels", "Labels per arm and repeat", _count, "100")
     batch = max(1, round(labels / 10))
     values = {
         "file": output,
@@ -111,14 +113,20 @@ def _label(kind: str | None, settings: tuple[str, ...]) -> dict[str, Any]:
     """Return the label section, with every key that has no default."""
     from activeph.kinds import known_kinds, load_kind
 
-    kind = kind or _ask("--label", f"Labeler ({', '.join(known_kinds('labelers'))})", "xtb")
+    kind = kind or _ask("--label", f"Labeler ({', '.join(known_kinds('labelers'))})", _labeler, "xtb")
     section = load_kind("labelers", kind)
     given = dict(_setting(text) for text in settings)
     for key, field in section.model_fields.items():
         if field.is_required() and key not in given:
             meaning = " ".join((field.description or "").split()).rstrip(".")
-            given[key] = yaml.safe_load(_ask(f"--set {key}=VALUE", f"label.{key} ({meaning})"))
+            given[key] = _ask(
+                f"--set {key}=VALUE", f"label.{key} ({meaning})", lambda text: _setting(f"value={text}")[1]
+            )
     return {"kind": kind, **given}
+
+
+def _value(text: str) -> Any:
+    return _setting(f"value={text}")[1]
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -131,13 +139,35 @@ def _setting(text: str) -> tuple[str, Any]:
         raise InputError(f"--set {key} must have a YAML value but got {value!r}; check brackets and quotes") from None
 
 
-def _ask(option: str, question: str, default: str | None = None) -> str:
-    """Ask on a terminal; elsewhere take the default or say which option to give."""
+def _ask(option: str, question: str, read: Callable[[str], Answer], default: str | None = None) -> Answer:
+    """Ask on a terminal until ``read`` accepts the answer; elsewhere take the default or say which option to give."""
+
+    def read_again(text: str) -> Answer:
+        try:
+            return read(text)
+        except InputError as error:
+            raise click.UsageError(str(error)) from None
+
     if sys.stdin.isatty():
-        return str(click.prompt(question, default=default))
+        answer: Answer = click.prompt(question, default=default, value_proc=read_again)
+        return answer
     if default is None:
         raise InputError(f"{option} must be given where nobody can be asked but got nothing; add {option}")
-    return default
+    return read(default)
+
+
+def _file(text: str) -> Path:
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise InputError(f"structure must be an existing file but got {text!r}; check the path")
+    return path
+
+
+def _labeler(text: str) -> str:
+    from activeph.kinds import load_kind
+
+    load_kind("labelers", text)
+    return text
 
 
 def _three(text: str) -> tuple[int, int, int]:

@@ -38,7 +38,7 @@ def open_progress(console: Console | None = None) -> Iterator[Progress]:
 
 
 class BarProgress:
-    """Bars that vanish when their stage ends; what is said stays above them."""
+    """Bars that make room for one line when their stage ends; what is said stays above them."""
 
     def __init__(self, bars: Bars) -> None:
         self._bars = bars
@@ -47,10 +47,13 @@ class BarProgress:
     def stage(self, title: str, total: int | None = None) -> Iterator[Stage]:
         """Show one bar; unknown lengths pulse."""
         task = self._bars.add_task(title, total=total)
+        lines = _Lines(title, total, self.say, time.monotonic)
         try:
-            yield _Bar(self._bars, task)
+            yield _Bar(self._bars, task, lines)
         finally:
             self._bars.remove_task(task)
+        if lines.seconds >= WORTH_A_LINE:
+            lines.tell()
 
     def say(self, text: str) -> None:
         """Print a line above the bars."""
@@ -58,11 +61,12 @@ class BarProgress:
 
 
 class _Bar:
-    def __init__(self, bars: Bars, task: TaskID) -> None:
-        self._bars, self._task = bars, task
+    def __init__(self, bars: Bars, task: TaskID, lines: _Lines) -> None:
+        self._bars, self._task, self._lines = bars, task, lines
 
     def advance(self, n: int = 1) -> None:
         self._bars.advance(self._task, n)
+        self._lines.count(n)
 
 
 class LineProgress:
@@ -94,16 +98,19 @@ class _Lines:
     def seconds(self) -> float:
         return self._clock() - self._start
 
-    def advance(self, n: int = 1) -> None:
+    def count(self, n: int) -> None:
         self._done += n
+
+    def advance(self, n: int = 1) -> None:
+        self.count(n)
         if self._clock() - self._last >= SILENCE:
             self.tell()
 
     def tell(self) -> None:
         self._last = self._clock()
         counted = self._done or self._total
-        count = f"{self._done}/{self._total} " if self._total else f"{self._done} " if counted else ""
-        self._write(f"{self._title}: {count}after {duration(self.seconds)}")
+        count = f"{self._done}/{self._total} after " if self._total else f"{self._done} after " if counted else ""
+        self._write(f"{self._title}: {count}{duration(self.seconds)}")
 
 
 def duration(seconds: float) -> str:

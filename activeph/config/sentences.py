@@ -95,12 +95,17 @@ class _Wrong:
     def _meaning(self) -> str:
         if self.field is None:
             return "see 'activeph schema'"
-        text = " ".join((self.field.description or "see 'activeph schema'").split()).rstrip(".")
+        text = plain(self.field.description or "see 'activeph schema'")
         if text[1:2].islower():
             text = text[0].lower() + text[1:]
         default = self.field.default
         shown = isinstance(default, int | float | str) and default != "" and "default" not in text
         return text + (f" (default {default})" if shown else "")
+
+
+def plain(docstring: str) -> str:
+    """Return a docstring as one line without markup and full stop."""
+    return " ".join(docstring.replace("``", "'").replace("`", "'").split()).rstrip(".")
 
 
 def _plain_numbers(ctx: AnyMapping[str, Any]) -> dict[str, Any]:
