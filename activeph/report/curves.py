@@ -168,4 +168,5 @@ def _saving_arrow(axes: Axes, saving: Saving, styles: dict[str, ArmStyle]) -> No
         ha="center",
         color=styles[saving.arm].colour,
         fontsize=9.5,
+        bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.0},
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
-from activeph.report.metrics import METRICS, metrics_by_temperature, metrics_record
-from activeph.report.results import Results, load_results
+from activeph.report.metrics import METRICS, metrics_by_system, metrics_by_temperature, metrics_record
+from activeph.report.results import Results, Round, load_results
 from activeph.report.style import SETTINGS, save, unit
 from activeph.rundir import RunDirectory, write_bytes
 
@@ -38,18 +39,31 @@ def write_figures(run_dir: Path) -> list[Path]:
 
 
 def metrics_table(results: Results) -> str:
-    """Return metrics of every arm, repeat, round, target and temperature as CSV, errors in the printed unit."""
+    """Return metrics of every arm, repeat, round and target as CSV, errors in the printed unit.
+
+    Each has one row over all test structures, one per temperature and, with several systems, one per system.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["arm", "repeat", "round", "labels", "failures", "target", "unit", "temperature_K", *METRICS])
+    writer.writerow(
+        ["arm", "repeat", "round", "labels", "failures", "target", "unit", "temperature_K", "system", *METRICS]
+    )
     for arm, repeats in results.rounds.items():
         for repeat, rounds in repeats.items():
             for one in rounds:
                 start = [arm, repeat, one.number, one.labels, one.failures]
-                args = (results.truth, one.mean, one.std, results.target_names)
-                groups = {"all": metrics_record(*args), **metrics_by_temperature(*args, results.temperatures)}
-                for temperature, record in groups.items():
+                for temperature, system, record in _records(results, one):
                     for target, values in record.items():
                         row = ["" if values[name] is None else repr(values[name]) for name in METRICS]
-                        writer.writerow([*start, target, unit(target), temperature, *row])
+                        writer.writerow([*start, target, unit(target), temperature, system, *row])
     return stream.getvalue()
+
+
+def _records(results: Results, one: Round) -> Iterator[tuple[str, str, dict[str, dict[str, float | None]]]]:
+    args = (results.truth, one.mean, one.std, results.target_names)
+    yield "all", "all", metrics_record(*args)
+    for temperature, record in metrics_by_temperature(*args, results.temperatures).items():
+        yield temperature, "all", record
+    if len(set(results.systems)) > 1:
+        for system, record in metrics_by_system(*args, results.systems).items():
+            yield "all", system, record

@@ -50,6 +50,14 @@ def metrics_by_temperature(
     return {key: metrics_record(truth[row], mean[row], std[row], target_names) for key, row in rows.items()}
 
 
+def metrics_by_system(
+    truth: FloatArray, mean: FloatArray, std: FloatArray, target_names: Sequence[str], systems: Sequence[str]
+) -> dict[str, dict[str, dict[str, float | None]]]:
+    """Return :func:`metrics_record` for each system [S] by name."""
+    rows = {name: np.array([system == name for system in systems]) for name in sorted(set(systems))}
+    return {name: metrics_record(truth[row], mean[row], std[row], target_names) for name, row in rows.items()}
+
+
 def target_metrics(truth: FloatArray, mean: FloatArray, std: FloatArray) -> dict[str, float | None]:
     """Return the metrics of one target from truth, predicted mean and standard deviation, all [S] in one unit."""
     error = mean - truth

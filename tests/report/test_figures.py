@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 
 from activeph.errors import InputError
 from activeph.report.answer import answer
-from activeph.report.figures import write_figures
+from activeph.report.figures import metrics_table, write_figures
 from activeph.report.results import Results, load_results
 
 Simulate = Callable[..., Results]
@@ -61,6 +62,7 @@ def test_answer_is_in_the_picture(drawn: Path) -> None:
 def test_table_repeats_the_rounds_own_metrics(drawn: Path) -> None:
     rows = list(csv.DictReader((drawn / "report" / "metrics.csv").open()))
     assert len({row["temperature_K"] for row in rows}) == 5
+    assert {row["system"] for row in rows} == {"all"}
     whole = [row for row in rows if row["temperature_K"] == "all"]
     assert len(whole) == 2 * 2 * 3
     for row in whole:
@@ -69,6 +71,15 @@ def test_table_repeats_the_rounds_own_metrics(drawn: Path) -> None:
         assert int(row["labels"]) == record["labels"]
         for name, value in record["targets"]["band_gap"].items():
             assert float(row[name]) == pytest.approx(value)
+
+
+def test_several_systems_have_rows_of_their_own(results: Results) -> None:
+    table = metrics_table(replace(results, systems=("KBr", "NaCl") * 10))
+    rows = [row for row in csv.DictReader(io.StringIO(table)) if row["system"] == "NaCl"]
+    assert len(rows) == 2 * 2 * 3
+    last = results.rounds["random"][1][2]
+    expected = np.abs(last.mean[1::2, 0] - results.truth[1::2, 0]).mean()
+    assert float(rows[-1]["mae"]) == pytest.approx(expected)
 
 
 def test_unfinished_campaign_is_drawn_as_far_as_it_went(results: Results, write_run: WriteRun, tmp_path: Path) -> None:
