@@ -9,9 +9,9 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "activeph"
 BOTTOM = {"__init__", "records", "errors", "seeds", "section", "targets", "progress", "kinds", "identity", "rundir"}
-PHYSICS = {"phonons", "graphs"}
+PHYSICS = {"phonons", "graphs", "systems"}
 ROLES = {"sample", "models", "select", "label", "execute", "store", "report"}
-SHARED = {"config", "systems", "dataset"}  # data in and out, known to the loop and above
+SHARED = {"config", "dataset"}  # data in and out, known to the loop and above
 LOOP = {"state", "tasks", "labelling", "proposal", "campaign", "entries"}
 TOP = {"build", "cli"}
 
