@@ -19,6 +19,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "random": "activeph.sample.random:RandomSampler",
         "replay": "activeph.sample.replay:ReplaySampler",
         "mixture": "activeph.sample.mixture:MixtureSampler",
+        "disorder": "activeph.sample.disorder:DisorderSampler",
         "mode-scan": "activeph.sample.mode_scan:ModeScanSampler",
     },
     "models": {

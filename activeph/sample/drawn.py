@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,6 +44,23 @@ class Guarded(Strained):
 
 
 @dataclass(frozen=True, eq=False)
+class Proposal:
+    """Configurations before the guards."""
+
+    displacements: NDArray[np.floating]  # [B, N, 3] Å from the strained sites
+    strains: FloatArray | None = None  # [B, 3, 3]: cell rows and sites are multiplied by 1 + strain
+    species: IntArray | None = None  # [B, N], None: those of the system
+
+    def replace(self, rows: IntArray, other: Proposal) -> None:
+        """Put the configurations of another proposal into these rows."""
+        self.displacements[rows] = other.displacements
+        for name in ("strains", "species"):
+            own, new = getattr(self, name), getattr(other, name)
+            if own is not None:
+                own[rows] = new
+
+
+@dataclass(frozen=True, eq=False)
 class DrawnPool:
     """Random displacements around the sites of a supercell, streamed."""
 
@@ -54,10 +72,6 @@ class DrawnPool:
     draw: Draw
     settings: Guarded
 
-    def __post_init__(self) -> None:
-        guard = Guard(self.system, self.settings.minimum_distance, self.settings.largest_displacement)
-        object.__setattr__(self, "_guard", guard)
-
     def block(self, start: int, stop: int) -> Block:
         """Return candidates start..stop-1; see :class:`activeph.sample.base.Pool`."""
         if not 0 <= start <= stop <= self.size:
@@ -65,17 +79,19 @@ class DrawnPool:
         site, cell = self.system.supercell.positions, self.system.supercell.cell
         positions = np.empty((stop - start, *site.shape))
         cells = np.broadcast_to(cell, (stop - start, 3, 3))
-        if self.settings.strains_cell:
-            cells = np.empty((stop - start, 3, 3))
+        species = np.broadcast_to(self.system.supercell.numbers, positions.shape[:2])
         for number in range(start // BLOCK, -(-stop // BLOCK)):
-            displacements, strains, _ = self._accepted(number)
+            found, _ = self._accepted(number)
             low, high = max(start, number * BLOCK), min(stop, (number + 1) * BLOCK)
             here, there = slice(low - number * BLOCK, high - number * BLOCK), slice(low - start, high - start)
-            np.add(displacements[here], site, out=positions[there])
-            if strains is not None:
-                positions[there] += site @ strains[here]
-                cells[there] = cell + cell @ strains[here]
-        species = np.broadcast_to(self.system.supercell.numbers, positions.shape[:2])
+            np.add(found.displacements[here], site, out=positions[there])
+            if found.strains is not None:
+                cells = cells if cells.flags.writeable else cells.copy()
+                positions[there] += site @ found.strains[here]
+                cells[there] = cell + cell @ found.strains[here]
+            if found.species is not None:
+                species = species if species.flags.writeable else species.copy()
+                species[there] = found.species[here]
         temperatures = self.temperatures[np.arange(start, stop) % len(self.temperatures)]
         return Block(self.system.name, species, positions, cells, temperatures)
 
@@ -85,45 +101,48 @@ class DrawnPool:
 
     def refused_share(self) -> float:
         """Return the share of draws that the guards refuse, measured on the first thousand candidates."""
-        counts = [self._accepted(number)[2] for number in range(min(4, -(-self.size // BLOCK)))]
+        counts = [self._accepted(number)[1] for number in range(min(4, -(-self.size // BLOCK)))]
         return sum(counts) / (sum(counts) + BLOCK * len(counts)) if counts else 0.0
 
-    def _accepted(self, number: int) -> tuple[NDArray[np.floating], FloatArray | None, int]:
-        """Return displacements and strains of a whole block, and how many draws were refused on the way."""
-        guard: Guard = self._guard  # type: ignore[attr-defined]
+    def _propose(self, bits: np.random.SFC64, turn: IntArray, species: IntArray | None) -> Proposal:
+        """Return fresh configurations for indices [B] into the temperatures; ``species`` of a refused draw stay."""
+        displacements = self.draw(bits, turn)
+        volume = float(abs(np.linalg.det(self.system.supercell.cell)))
+        return Proposal(displacements, self.settings.strains(bits, self.temperatures[turn], volume))
+
+    def _accepted(self, number: int) -> tuple[Proposal, int]:
+        """Return the configurations of a whole block, and how many draws were refused on the way."""
         turn = (number * BLOCK + np.arange(BLOCK)) % len(self.temperatures)
         bits = np.random.SFC64(derive_seed(self.name, self.seed, number))
-        displacements = self.draw(bits, turn)
-        strains = self._strains(bits, turn)
-        wrong = np.flatnonzero(~guard.accepts(displacements, strains))
+        found = self._propose(bits, turn, None)
+        wrong = np.flatnonzero(~self._guard.accepts(found.displacements, found.strains))
         refused = 0
         for _ in range(_ATTEMPTS):
             if len(wrong) == 0:
-                return displacements, strains, refused
+                return found, refused
             refused += len(wrong)
-            displacements[wrong] = self.draw(bits, turn[wrong])
-            if strains is not None:
-                strains[wrong] = self._strains(bits, turn[wrong])
-            again = guard.accepts(displacements[wrong], None if strains is None else strains[wrong])
-            wrong = wrong[~again]
+            again = self._propose(bits, turn[wrong], None if found.species is None else found.species[wrong])
+            found.replace(wrong, again)
+            wrong = wrong[~self._guard.accepts(again.displacements, again.strains)]
         raise InputError(
             f"sampler must find configurations that its guards accept but got {_ATTEMPTS} refusals in a row for "
             f"system {self.system.name!r} (minimum_distance {self.settings.minimum_distance}, largest_displacement "
             f"{self.settings.largest_displacement}); lower the amplitude or temperature, or loosen the guards"
         )
 
-    def _strains(self, bits: np.random.SFC64, turn: IntArray) -> FloatArray | None:
-        volume = float(abs(np.linalg.det(self.system.supercell.cell)))
-        return self.settings.strains(bits, self.temperatures[turn], volume)
+    @cached_property
+    def _guard(self) -> Guard:
+        return Guard(self.system, self.settings.minimum_distance, self.settings.largest_displacement)
 
 
-def pool_name(kind: str, section: Section, system: System) -> str:
-    """Return a name that changes with the sampler's settings and with anything of the system."""
+def pool_name(kind: str, section: Section, *systems: System) -> str:
+    """Return a name that changes with the sampler's settings and with anything of the systems."""
     digest = hashlib.sha256(section.content_hash().encode())
-    for array in _arrays(system):
-        digest.update(str(array.shape).encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return f"{system.name}-{kind}-{digest.hexdigest()[:12]}"
+    for system in systems:
+        for array in _arrays(system):
+            digest.update(str(array.shape).encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return f"{systems[0].name}-{kind}-{digest.hexdigest()[:12]}"
 
 
 def _arrays(system: System) -> list[NDArray[Any]]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from activeph.records import System
 from activeph.sample.base import Sampler, pick
+from activeph.sample.disorder import DisorderSampler
 from activeph.sample.mixture import MixtureSampler
 from activeph.sample.mode_scan import ModeScanSampler
 from activeph.sample.phonon import PhononSampler
@@ -32,6 +33,7 @@ SAMPLERS: dict[str, Callable[[Path], Sampler]] = {
     "random-matched": lambda file: RandomSampler(temperatures=(150.0, 600.0)),
     "random-uniform": lambda file: RandomSampler(distribution="uniform", distance=0.2),
     "random-one-sided": lambda file: RandomSampler(distribution="one-sided", distance=(0.1, 0.4)),
+    "disorder": lambda file: DisorderSampler(temperatures=(300.0, 600.0), replace="O", by="S", strain=0.01),
     "mode-scan": lambda file: ModeScanSampler(temperatures=(300.0, 600.0)),
     "mixture": lambda file: MixtureSampler(
         parts=[{"sample": "phonon", "weight": 2.0}, {"sample": {"kind": "random", "distribution": "uniform"}}],
@@ -74,7 +76,8 @@ def test_a_block_has_the_shapes_of_the_records(sampler: Sampler, system: System)
     assert block.cells.shape == (7, 3, 3)
     assert block.species.shape == (7, 40)
     assert block.temperatures.shape == (7,)
-    np.testing.assert_array_equal(block.species, np.tile(system.supercell.numbers, (7, 1)))
+    changed = block.species != system.supercell.numbers
+    assert changed.any() == (sampler.kind == "disorder")
     assert np.isfinite(block.positions).all()
 
 
@@ -84,6 +87,7 @@ def test_a_candidate_is_the_same_in_whatever_block(sampler: Sampler, system: Sys
     for start, stop in ((0, 1), (255, 257), (256, 512), (300, 300), (511, 700), (699, 700)):
         part = pool.block(start, stop)
         assert np.array_equal(part.positions, whole.positions[start:stop])
+        assert np.array_equal(part.species, whole.species[start:stop])
         assert np.array_equal(part.cells, whole.cells[start:stop])
         assert np.array_equal(part.temperatures, whole.temperatures[start:stop], equal_nan=True)
 
