@@ -8,7 +8,20 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "activeph"
-BOTTOM = {"__init__", "records", "errors", "seeds", "section", "targets", "progress", "kinds", "identity", "rundir"}
+BOTTOM = {
+    "__init__",
+    "records",
+    "errors",
+    "seeds",
+    "section",
+    "targets",
+    "progress",
+    "kinds",
+    "identity",
+    "rundir",
+    "document",
+    "role",
+}
 PHYSICS = {"phonons", "graphs", "systems"}
 ROLES = {"sample", "models", "select", "label", "execute", "store", "report"}
 SHARED = {"config", "dataset"}  # data in and out, known to the loop and above

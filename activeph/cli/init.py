@@ -111,6 +111,7 @@ def suggest_supercell(cell: FloatArray, n_atoms: int) -> tuple[int, int, int]:
 
 def _label(kind: str | None, settings: tuple[str, ...]) -> dict[str, Any]:
     """Return the label section, with every key that has no default."""
+    from activeph.config.sentences import plain
     from activeph.kinds import known_kinds, load_kind
 
     kind = kind or _ask("--label", f"Labeler ({', '.join(known_kinds('labelers'))})", _labeler, "xtb")
@@ -118,10 +119,7 @@ def _label(kind: str | None, settings: tuple[str, ...]) -> dict[str, Any]:
     given = dict(_setting(text) for text in settings)
     for key, field in section.model_fields.items():
         if field.is_required() and key not in given:
-            meaning = " ".join((field.description or "").split()).rstrip(".")
-            given[key] = _ask(
-                f"--set {key}=VALUE", f"label.{key} ({meaning})", lambda text: _setting(f"value={text}")[1]
-            )
+            given[key] = _ask(f"--set {key}=VALUE", f"label.{key} ({plain(field.description or '')})", _value)
     return {"kind": kind, **given}
 
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "check": "Check a campaign file and forecast what its labels will cost.",
     "init": "Write a commented campaign file for a crystal.",
     "status": "Show where a campaign stands.",
+    "report": "Write the one-page report of a campaign and print the answer.",
     "plot": "Draw the pictures of a campaign again.",
     "export": "Write the labelled dataset for other programs.",
     "schema": "Print the JSON schema of campaign files, for editors.",

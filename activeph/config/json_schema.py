@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from activeph.config.kind import ROLE_KEY
 from activeph.config.schema import Campaign
 from activeph.kinds import BUILT_IN, known_kinds, load_kind
+from activeph.role import ROLE_KEY
 from activeph.section import Section
 
 INCLUDED = {"type": "string", "pattern": r"\.ya?ml$", "description": "File that holds the section."}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from activeph.config.document import Mark, read_document
 from activeph.config.schema import Campaign
 from activeph.config.sentences import place, sentence
+from activeph.document import Mark, read_document
 from activeph.errors import InputError
 from activeph.section import SourceText
 

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 import activeph
-from activeph.config.document import short, shown
 from activeph.config.schema import Campaign
+from activeph.document import short, shown
 from activeph.errors import InputError
 from activeph.rundir import RunDirectory, write_bytes
 

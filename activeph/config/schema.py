@@ -19,10 +19,10 @@ from pydantic import (
 )
 
 from activeph.config.fields import Count, ForceConstants, Name, Supercell, TargetName, Temperatures
-from activeph.config.kind import Role
 from activeph.execute.base import Executor
 from activeph.label.base import Labeler
 from activeph.models.base import Model
+from activeph.role import Role
 from activeph.sample.base import Sampler
 from activeph.section import InputPath, Section, wrong_value
 from activeph.select.base import Selector

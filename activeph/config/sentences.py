@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from activeph.config.document import Mapping, Mark, Sequence, short
-from activeph.config.kind import Role, expand
+from activeph.document import Mapping, Mark, Sequence, short
 from activeph.errors import InputError
+from activeph.role import Role, expand
 from activeph.section import Section
 
 Location = tuple[int | str, ...]

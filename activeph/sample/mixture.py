@@ -2,51 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field, PlainSerializer, SkipValidation, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
 from activeph.errors import InputError
-from activeph.kinds import load_kind
 from activeph.records import Block, IntArray, System
+from activeph.role import Role
 from activeph.sample.base import Pool, Sampler
 from activeph.sample.phonon import Kelvin
-from activeph.section import Section, wrong_value
+from activeph.section import Section
 from activeph.seeds import derive_seed
 
 _GOLDEN = (np.sqrt(5) - 1) / 2
 
 
-def _sampler(value: object) -> object:
-    """Return the sampler that a word or a mapping with ``kind`` describes."""
-    if isinstance(value, Section):
-        return value
-    value = {"kind": value} if isinstance(value, str) else value
-    if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
-        raise wrong_value("must be a kind of sampler or a mapping with the key 'kind'", "write e.g. sample: phonon")
-    try:
-        return load_kind("samplers", value["kind"]).model_validate(value)
-    except InputError as error:
-        raise PydanticCustomError("activeph_sentence", "{sentence}", {"sentence": str(error)}) from None
-
-
-AnySampler = Annotated[
-    Any,
-    SkipValidation,
-    BeforeValidator(_sampler),
-    PlainSerializer(lambda section: section.model_dump(mode="json")),
-    WithJsonSchema({"x-activeph-role": "samplers"}),
-]
-
-
 class Part(Section):
     """One sampler of a mixture."""
 
-    sample: AnySampler
+    sample: Annotated[Sampler, Role("samplers")]
     """Sampler of any kind."""
     weight: float = Field(1.0, gt=0)
     """Share of the candidates, relative to the other parts."""

@@ -91,7 +91,9 @@ def test_a_moved_structure_is_the_same_but_a_changed_one_is_not(write: Write, fo
     open_run(load_campaign(moved), directory)
     text = (folder / "structures" / "KBr.vasp").read_text()
     (folder / "structures" / "KBr.vasp").write_text(text.replace("3.3875", "3.4"))
-    with pytest.raises(InputError, match="the file under systems.0.structure must stay what run was begun with but got"):
+    with pytest.raises(
+        InputError, match="the file under systems.0.structure must stay what run was begun with but got"
+    ):
         open_run(load_campaign(moved), directory)
 
 
@@ -102,7 +104,9 @@ def test_another_version_is_refused_by_name(write: Write, folder: Path) -> None:
     content = read_resolved(directory.campaign)
     content["versions"]["torch"] = "1.0"
     directory.campaign.write_text(yaml.safe_dump(content))
-    with pytest.raises(InputError, match=r"^run must go on with torch 1\.0 but got .*; install that version, or start anew"):
+    with pytest.raises(
+        InputError, match=r"^run must go on with torch 1\.0 but got .*; install that version, or start anew"
+    ):
         open_run(campaign, directory)
 
 

@@ -12,8 +12,8 @@ import yaml
 
 from activeph.config import check_inputs, load_campaign
 from activeph.config.json_schema import campaign_schema
-from activeph.config.kind import Role
 from activeph.kinds import BUILT_IN, known_kinds
+from activeph.role import Role
 from activeph.section import SourceText
 
 ROOT = Path(__file__).parents[2]

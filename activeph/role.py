@@ -12,7 +12,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializationIn
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from activeph.config.document import Mapping, read_document
+from activeph.document import Mapping, read_document
 from activeph.errors import InputError
 from activeph.kinds import known_kinds, load_kind
 from activeph.section import Section, SourceText, wrong_value

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from activeph.config.document import read_document, short
+from activeph.document import read_document, short
 from activeph.section import SourceText
 
 
