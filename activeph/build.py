@@ -10,6 +10,7 @@ import numpy as np
 from activeph.campaign import Loop, is_complete, run_rounds
 from activeph.config import Campaign, SystemSection, check_inputs, load_campaign
 from activeph.config.resume import open_run
+from activeph.entries import campaign_entries
 from activeph.errors import Paused
 from activeph.execute.base import Workers
 from activeph.identity import aligned
@@ -21,7 +22,7 @@ from activeph.state import fold
 from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger, label_key
 from activeph.store.lock import DirectoryLock
-from activeph.systems import finite_displacements, load_system, with_force_constants, write_phonopy
+from activeph.systems import finite_displacements, load_system, read_phonopy, with_force_constants, write_phonopy
 
 
 def run_campaign(path: Path, output: Path | None, progress: Progress) -> str:
@@ -102,11 +103,16 @@ def _label_displacements(
     return np.array(forces)
 
 
-def draw_report(directory: RunDirectory) -> None:
-    """Draw the pictures of what has been measured."""
+def draw_report(directory: RunDirectory) -> Path:
+    """Draw pictures and page of what has been measured, from the run directory alone; return the page."""
     from activeph.report.figures import write_figures
+    from activeph.report.page import write_report
 
     write_figures(directory.root)
+    entries = campaign_entries(fold(Journal(directory.journal).events()), Ledger(directory.labels))
+    stored = sorted((directory.root / "systems").glob("*/phonopy_params.yaml"))
+    systems = {path.parent.name: read_phonopy(path.parent.name, path) for path in stored}
+    return write_report(directory.root, entries, systems)
 
 
 def _conclude(directory: RunDirectory) -> str:
@@ -114,4 +120,4 @@ def _conclude(directory: RunDirectory) -> str:
     from activeph.report.answer import answer
     from activeph.report.results import load_results
 
-    return f"Report: {directory.report}\n{answer(load_results(directory.root))}"
+    return f"Report: {directory.report / 'report.html'}\n{answer(load_results(directory.root))}"

@@ -1,7 +1,7 @@
 """Crystals in and out: structures, supercells and force constants, through ASE and phonopy."""
 
 from activeph.systems.displacements import finite_displacements, with_force_constants
-from activeph.systems.files import write_phonopy
+from activeph.systems.files import read_phonopy, write_phonopy
 from activeph.systems.load import load_system
 from activeph.systems.renormalised import plot_rounds, renormalised, write_rounds
 from activeph.systems.spectrum import effective_spectra, plot_spectra, spectrum
@@ -12,6 +12,7 @@ __all__ = [
     "load_system",
     "plot_rounds",
     "plot_spectra",
+    "read_phonopy",
     "renormalised",
     "spectrum",
     "with_force_constants",

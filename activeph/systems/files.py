@@ -52,6 +52,12 @@ def write_phonopy(system: System, path: Path) -> None:
     os.replace(beside, path)
 
 
+def read_phonopy(name: str, path: Path) -> System:
+    """Return the system that :func:`write_phonopy` wrote, from that file alone."""
+    check_file(path, "phonopy file")
+    return system_of(name, _phonopy_yaml(path)[0])
+
+
 def _read(system: System, path: Path) -> Any:
     """Return a phonopy object in Å and eV with symmetrised compact force constants."""
     from phonopy import file_IO
