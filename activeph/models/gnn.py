@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class GnnSettings(Section):
     """The network and its training."""
 
-    cutoff: float = Field(5.5, gt=0)
+    cutoff: float = Field(6.0, gt=0)
     """Distance in Å up to which atoms see each other directly."""
-    hidden: int = Field(48, ge=4)
+    hidden: int = Field(32, ge=4)
     """Channels of scalars, vectors and tensors per atom."""
     blocks: int = Field(2, ge=1)
     """Rounds in which scalars, vectors and tensors of one atom act on each other; each doubles the order in angles."""
@@ -33,12 +33,12 @@ class GnnSettings(Section):
     """Rounds of message passing; the first sees what lies within the cutoff, each further one as far again."""
     radial: int = Field(6, ge=2)
     """Radial functions per element."""
-    steps: int = Field(300, ge=1)
+    steps: int = Field(250, ge=1)
     """Optimiser steps for a small dataset; larger ones get up to four times as many, so that each label is seen
     at least ten times."""
     batch: int = Field(10, ge=1)
     """Structures per optimiser step."""
-    learning_rate: float = Field(5e-3, gt=0)
+    learning_rate: float = Field(1e-2, gt=0)
     """Largest step size of AdamW; rises linearly, falls like a cosine."""
     weight_decay: float = Field(1e-2, ge=0)
     """Decay of AdamW."""

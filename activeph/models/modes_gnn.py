@@ -14,7 +14,7 @@ from activeph.errors import InputError
 from activeph.models.base import Predictor
 from activeph.models.gnn import GnnSettings
 from activeph.models.modes import ModesFit, ModesPredictor, fit_modes, read_fit, write_fit
-from activeph.models.scaling import sketch
+from activeph.models.scaling import fit_scaling, sketch
 from activeph.records import Block, Dataset, FloatArray, Prediction, System
 from activeph.section import Section
 
@@ -44,7 +44,9 @@ class ModesGnnModel(Section):
         modes = fit_modes(dataset, known, seed) if any(block.system in known for block in dataset.blocks) else None
         left_over = modes.left_over(dataset) if modes else dataset.targets
         both = replace(dataset, targets=np.concatenate([dataset.targets, left_over], axis=1))
-        network = fit_network(self.gnn, both, systems, seed, read_member(warm).network if warm is not None else None)
+        earlier = read_member(warm).network if warm is not None else None
+        units = np.tile(fit_scaling(dataset).scale, 2)
+        network = fit_network(self.gnn, both, systems, seed, earlier, units)
         rows, guesses = held_out_predictions(network)
         expanded = np.concatenate([np.full(len(block), block.system in known) for block in dataset.blocks])[rows]
         weights = expert_weights(dataset.targets[rows][expanded], left_over[rows][expanded], guesses[expanded])

@@ -96,9 +96,17 @@ class NetworkPredictor:
 
 
 def fit_network(
-    model: NetworkModel, dataset: Dataset, systems: Mapping[str, System], seed: int, warm: bytes | None
+    model: NetworkModel,
+    dataset: Dataset,
+    systems: Mapping[str, System],
+    seed: int,
+    warm: bytes | None,
+    units: FloatArray | None = None,
 ) -> bytes:
-    """Train one network on a dataset and return its state."""
+    """Train one network on a dataset and return its state.
+
+    Errors count in ``units`` [P], by default the targets' standard deviations.
+    """
     earlier = _read(warm) if warm is not None else None
     split_seed = int(earlier["split_seed"]) if earlier else seed
     out = held_out(dataset, split_seed, model.held_out)
@@ -106,8 +114,12 @@ def fit_network(
     elements = _elements(dataset, systems)
     graphs = _single_graphs(model, dataset, systems, elements)
     targets = torch.from_numpy(scaling.forward(dataset).astype(np.float32))
+    weights = (
+        torch.ones(len(scaling.scale)) if units is None else torch.from_numpy((scaling.scale / units) ** 2).float()
+    )
     examples, checks = (
-        Examples([graphs[row] for row in rows], targets[rows]) for rows in (np.flatnonzero(~out), np.flatnonzero(out))
+        Examples([graphs[row] for row in rows], targets[rows], weights)
+        for rows in (np.flatnonzero(~out), np.flatnonzero(out))
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

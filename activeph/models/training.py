@@ -33,10 +33,11 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Graphs of one structure each, with scaled targets [S, P]."""
+    """Graphs of one structure each, with scaled targets [S, P] and how much each target counts [P]."""
 
     graphs: Sequence[Graph]
     targets: Tensor
+    weights: Tensor
 
     def joined(self, rows: Sequence[int]) -> tuple[Graph, Tensor]:
         """Return some of them as one graph."""
@@ -60,6 +61,8 @@ def train(
     With ``keep_start`` the weights it starts with may be the best (an earlier state, or a correction that is none).
     """
     averaged = deepcopy(network)
+    pairs = list(zip(averaged.state_dict().values(), network.state_dict().values(), strict=True))
+    network.train()
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay, foreach=True
     )
@@ -75,8 +78,9 @@ def train(
             order += rng.permutation(len(train_set.graphs)).tolist()
         rows, order = order[: plan.batch], order[plan.batch :]
         _set_rate(optimiser, plan, step)
-        _step(network, optimiser, *train_set.joined(rows))
-        _average(averaged, network, min(plan.averaging, step / (step + 9)))
+        graph, targets = train_set.joined(rows)
+        _step(network, optimiser, graph, targets, train_set.weights)
+        _average(pairs, min(plan.averaging, step / (step + 9)))
         if step % check_every == 0 or step == plan.steps:
             loss = evaluate(averaged, check_set)
             curve.append((step, loss))
@@ -94,12 +98,13 @@ def evaluate(network: GraphNetwork, examples: Examples) -> float:
         return math.inf
     network.eval()
     graph, targets = examples.joined(range(len(examples.graphs)))
-    return float(torch.mean((network(graph)[0] - targets) ** 2))
+    return float(torch.mean(examples.weights * (network(graph)[0] - targets) ** 2))
 
 
-def _step(network: GraphNetwork, optimiser: torch.optim.Optimizer, graph: Graph, targets: Tensor) -> None:
-    network.train()
-    loss = torch.mean((network(graph)[0] - targets) ** 2)
+def _step(
+    network: GraphNetwork, optimiser: torch.optim.Optimizer, graph: Graph, targets: Tensor, weights: Tensor
+) -> None:
+    loss = torch.mean(weights * (network(graph)[0] - targets) ** 2)
     optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -115,8 +120,8 @@ def _set_rate(optimiser: torch.optim.Optimizer, plan: Plan, step: int) -> None:
 
 
 @torch.no_grad()
-def _average(averaged: GraphNetwork, network: GraphNetwork, decay: float) -> None:
-    for mean, value in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
+def _average(pairs: Sequence[tuple[Tensor, Tensor]], decay: float) -> None:
+    for mean, value in pairs:
         if mean.is_floating_point():
             mean.lerp_(value, 1 - decay)
         else:
