@@ -122,9 +122,10 @@ class SlurmExecutor(PilotExecutor):
 
     def _provider(self) -> Any:
         from parsl.launchers import SingleNodeLauncher, SrunLauncher
-        from parsl.providers import SlurmProvider
 
-        return SlurmProvider(
+        from activeph.execute.slurm_provider import PatientSlurmProvider
+
+        return PatientSlurmProvider(
             partition=self.partition,
             account=self.account,
             qos=self.qos,

@@ -19,14 +19,16 @@ from typing import Any
 from parsl.config import Config
 from parsl.dataflow.dflow import DataFlowKernel
 from parsl.executors import HighThroughputExecutor
+from parsl.executors.errors import BadStateException
 from parsl.executors.high_throughput.errors import ManagerLost
 
+from activeph.errors import Paused
 from activeph.execute.environment import worker_environment
 from activeph.execute.serial import call
 from activeph.records import Done, Failed
 
-HEARTBEAT_SECONDS = 15
-LOST_SECONDS = 60  # a manager that hears nothing for so long ends its block: also after the driver was killed
+HEARTBEAT_SECONDS = 10
+LOST_SECONDS = 30  # a manager that hears nothing for so long ends its block: also after the driver was killed
 RETRIES = 3  # of a task whose block was lost: not its fault
 
 
@@ -100,6 +102,7 @@ class ParslWorkers:
         """Yield outcomes in completion order. A task whose block is lost runs again elsewhere, three times at most.
 
         Leaving the iteration early lets the tasks that were handed over finish; their outcomes are dropped.
+        Raises Paused where the scheduler takes no jobs.
         """
         futures = {
             self._kernel.submit(
@@ -111,6 +114,8 @@ class ParslWorkers:
             error = future.exception()
             if error is None:
                 yield future.result()
+            elif isinstance(error, BadStateException):
+                raise Paused(f"the scheduler gives no jobs: {error}; mend that, then run again.") from error
             else:
                 reason = f"{type(error).__name__}: {error}"
                 yield Failed(futures[future], f"WorkerLost: {error}", reason)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from activeph.execute.base import Executor, Workers
+from activeph.execute.parsl_executor import ParslExecutor
 from activeph.execute.processes import ProcessExecutor
 from activeph.execute.serial import SerialExecutor
 from activeph.records import Done, Failed
@@ -16,10 +17,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "execute"))
 from executor_tasks import misbehave, square  # noqa: E402
 
 EXECUTORS = [SerialExecutor(), ProcessExecutor(workers=1), ProcessExecutor(workers=2)]
+LOCAL_PARSL = ParslExecutor(provider="parsl.providers:LocalProvider", cores_per_node=2)
 
 
 @pytest.fixture(
-    scope="module", params=EXECUTORS, ids=lambda executor: f"{executor.kind}-{getattr(executor, 'workers', 1)}"
+    scope="module",
+    params=[*EXECUTORS, pytest.param(LOCAL_PARSL, marks=pytest.mark.integration)],
+    ids=lambda executor: f"{executor.kind}-{getattr(executor, 'workers', 1)}",
 )
 def workers(request: pytest.FixtureRequest) -> Iterator[Workers]:
     executor: Executor = request.param

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from activeph.errors import InputError
+from activeph.errors import InputError, Paused
 from activeph.execute.parsl_executor import ParslExecutor, SlurmExecutor, seconds
 from activeph.records import Done, Failed
 
@@ -118,6 +118,25 @@ def test_jobs_of_a_killed_driver_are_ended_by_the_next(slurm: SlurmExecutor) -> 
     with slurm.start() as workers:
         assert orphan not in jobs()
         assert list(workers.map(sleep, [0.0])) == [Done(0, 0.0)]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("is_submitted", [True, False])
+def test_a_submission_that_fails_after_all_or_not(
+    slurm: SlurmExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_submitted: bool
+) -> None:
+    """With sbatch reporting an error although the job is there, one job runs; without jobs the campaign pauses."""
+    real = shutil.which("sbatch") if is_submitted else "true"
+    (tmp_path / "sbatch").write_text(f'#!/bin/bash\necho called >> {tmp_path}/calls\n{real} "$@" >/dev/null\nexit 1\n')
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with slurm.start() as workers:
+        if is_submitted:
+            assert list(workers.map(square, [3])) == [Done(0, 9)]
+            assert (tmp_path / "calls").read_text().count("called") == 1
+        else:
+            with pytest.raises(Paused, match="the scheduler gives no jobs"):
+                list(workers.map(square, [3]))
 
 
 @pytest.mark.integration
