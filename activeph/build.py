@@ -41,7 +41,7 @@ def run_campaign(path: Path, output: Path | None, progress: Progress) -> str:
             return f"{campaign.name} is complete: nothing to do.\n{_conclude(directory)}"
         ledger = Ledger(directory.labels)
         ledger.sweep()
-        with campaign.execute.start() as workers:
+        with campaign.execute.start(directory.root / "jobs") as workers:
             systems = prepare_systems(campaign, directory, ledger, workers, progress)
             run_rounds(Loop(campaign, systems, directory, journal, ledger, workers, progress))
         draw_report(directory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
 
 from activeph.records import Done, Failed
@@ -22,6 +23,6 @@ class Executor(Protocol):
 
     kind: str
 
-    def start(self) -> AbstractContextManager[Workers]:
-        """Return workers as a context manager."""
+    def start(self, directory: Path | None = None) -> AbstractContextManager[Workers]:
+        """Return workers as a context manager; job scripts and logs, where there are any, go to ``directory``."""
         ...

@@ -44,24 +44,25 @@ class PilotExecutor(Section):
     """Shell lines that prepare a job, such as ``module load``."""
     address: str | None = None
     """Name or number by which jobs reach the driver's host; found by trial where not given."""
-    directory: Annotated[Path, Field(strict=False)] | None = None
-    """Where job scripts and logs go, on a file system that all nodes see. Default: a temporary directory."""
 
-    def start(self) -> AbstractContextManager[Workers]:
-        """Return workers; jobs are submitted when there are tasks. Raises InputError where Parsl is missing."""
+    def start(self, directory: Path | None = None) -> AbstractContextManager[Workers]:
+        """Return workers; jobs are submitted when there are tasks.
+
+        ``directory`` must be on a file system that all nodes see; jobs that an earlier driver with the same directory
+        left behind are ended first. Raises InputError where Parsl or the scheduler is missing.
+        """
         if find_spec("parsl") is None:
             raise InputError("execute.kind must have the package parsl but got none; install activeph[parsl].")
         self.check()
-        return self._running()
+        return self._running(directory or Path(tempfile.mkdtemp(prefix="activeph-jobs-")))
 
     def check(self) -> None:
         """Raise InputError where the scheduler cannot be used."""
 
     @contextmanager
-    def _running(self) -> Iterator[Workers]:
+    def _running(self, directory: Path) -> Iterator[Workers]:
         from activeph.execute.parsl_workers import parsl_workers, run_label
 
-        directory = self.directory or Path(tempfile.mkdtemp(prefix="activeph-jobs-"))
         directory.mkdir(parents=True, exist_ok=True)
         self._cancel(run_label(directory))  # blocks of a driver that was killed
         try:

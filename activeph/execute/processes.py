@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import IO, Any, Literal
 
 from pydantic import Field
@@ -34,8 +35,8 @@ class ProcessExecutor(Section):
     threads: int = Field(1, ge=1)
     """Threads of the numerical libraries in each process."""
 
-    def start(self) -> AbstractContextManager[Workers]:
-        """Return the workers; processes start when there are tasks for them, and end with the context."""
+    def start(self, directory: Path | None = None) -> AbstractContextManager[Workers]:
+        """Return the workers; processes start when there are tasks, end with the context, and leave no files."""
         return _running(ProcessWorkers(self.workers or available_cores(), self.threads))
 
 

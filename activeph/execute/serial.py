@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, Literal
 
 from activeph.execute.base import Workers
@@ -17,8 +18,8 @@ class SerialExecutor(Section):
 
     kind: Literal["serial"] = "serial"
 
-    def start(self) -> AbstractContextManager[Workers]:
-        """Return the one worker."""
+    def start(self, directory: Path | None = None) -> AbstractContextManager[Workers]:
+        """Return the one worker; it leaves no files."""
         return nullcontext(SerialWorkers())
 
 

@@ -47,8 +47,8 @@ def test_without_slurm_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.integration
 def test_a_wrong_provider_is_named(tmp_path: Path) -> None:
-    executor = ParslExecutor(provider="parsl.providers:NoSuchProvider", directory=tmp_path)
-    with pytest.raises(InputError, match="must be a provider of Parsl"), executor.start():
+    executor = ParslExecutor(provider="parsl.providers:NoSuchProvider")
+    with pytest.raises(InputError, match="must be a provider of Parsl"), executor.start(tmp_path):
         pass
 
 
@@ -61,8 +61,13 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmExecutor]:
     subprocess.run([START, directory], check=True, stdout=subprocess.DEVNULL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLURM_CONF", str(directory / "slurm.conf"))
-        yield SlurmExecutor(partition="test", cores_per_node=2, walltime="00:10:00", directory=directory / "jobs")
+        yield SlurmExecutor(partition="test", cores_per_node=2, walltime="00:10:00")
     subprocess.run([START, "stop", directory], check=True)
+
+
+@pytest.fixture(scope="module")
+def jobs_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("jobs")
 
 
 def jobs() -> list[str]:
@@ -70,8 +75,8 @@ def jobs() -> list[str]:
 
 
 @pytest.mark.integration
-def test_tasks_run_in_a_job_that_ends_with_the_context(slurm: SlurmExecutor) -> None:
-    with slurm.start() as workers:
+def test_tasks_run_in_a_job_that_ends_with_the_context(slurm: SlurmExecutor, jobs_directory: Path) -> None:
+    with slurm.start(jobs_directory) as workers:
         outcomes = list(workers.map(square, list(range(50))))
         assert sorted(outcome.value for outcome in outcomes if isinstance(outcome, Done)) == [i * i for i in range(50)]
         assert len(jobs()) == 1
@@ -85,8 +90,8 @@ def test_tasks_run_in_a_job_that_ends_with_the_context(slurm: SlurmExecutor) -> 
 
 
 @pytest.mark.integration
-def test_tasks_of_a_cancelled_job_run_in_the_next(slurm: SlurmExecutor, tmp_path: Path) -> None:
-    with slurm.start() as workers:
+def test_tasks_of_a_cancelled_job_run_in_the_next(slurm: SlurmExecutor, jobs_directory: Path, tmp_path: Path) -> None:
+    with slurm.start(jobs_directory) as workers:
         outcomes = workers.map(note_and_sleep, [(str(tmp_path / str(i)), 4.0) for i in range(2)])
         subprocess.Popen(
             ["bash", "-c", f"until [ -e {tmp_path}/0 ]; do sleep 0.2; done; squeue -h -o %i | xargs scancel"]
@@ -97,17 +102,18 @@ def test_tasks_of_a_cancelled_job_run_in_the_next(slurm: SlurmExecutor, tmp_path
 
 DRIVER = """
 import sys
+from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from executor_tasks import sleep
 from activeph.execute.parsl_executor import SlurmExecutor
-with SlurmExecutor.model_validate_json(sys.argv[2]).start() as workers:
+with SlurmExecutor.model_validate_json(sys.argv[2]).start(Path(sys.argv[3])) as workers:
     list(workers.map(sleep, [600.0]))
 """
 
 
 @pytest.mark.integration
-def test_jobs_of_a_killed_driver_are_ended_by_the_next(slurm: SlurmExecutor) -> None:
-    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(HERE), slurm.model_dump_json()])
+def test_jobs_of_a_killed_driver_are_ended_by_the_next(slurm: SlurmExecutor, jobs_directory: Path) -> None:
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(HERE), slurm.model_dump_json(), str(jobs_directory)])
     end = time.monotonic() + 60
     while not jobs() and time.monotonic() < end:
         time.sleep(0.2)
@@ -115,7 +121,7 @@ def test_jobs_of_a_killed_driver_are_ended_by_the_next(slurm: SlurmExecutor) -> 
     driver.kill()
     driver.wait()
     assert jobs() == [orphan]
-    with slurm.start() as workers:
+    with slurm.start(jobs_directory) as workers:
         assert orphan not in jobs()
         assert list(workers.map(sleep, [0.0])) == [Done(0, 0.0)]
 
@@ -123,14 +129,14 @@ def test_jobs_of_a_killed_driver_are_ended_by_the_next(slurm: SlurmExecutor) -> 
 @pytest.mark.integration
 @pytest.mark.parametrize("is_submitted", [True, False])
 def test_a_submission_that_fails_after_all_or_not(
-    slurm: SlurmExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_submitted: bool
+    slurm: SlurmExecutor, jobs_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_submitted: bool
 ) -> None:
     """With sbatch reporting an error although the job is there, one job runs; without jobs the campaign pauses."""
     real = shutil.which("sbatch") if is_submitted else "true"
     (tmp_path / "sbatch").write_text(f'#!/bin/bash\necho called >> {tmp_path}/calls\n{real} "$@" >/dev/null\nexit 1\n')
     (tmp_path / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    with slurm.start() as workers:
+    with slurm.start(jobs_directory) as workers:
         if is_submitted:
             assert list(workers.map(square, [3])) == [Done(0, 9)]
             assert (tmp_path / "calls").read_text().count("called") == 1
