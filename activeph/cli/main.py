@@ -20,6 +20,11 @@ COMMANDS = {
     "report": "Write the one-page report of a campaign and print the answer.",
     "plot": "Draw the pictures of a campaign again.",
     "export": "Write the labelled dataset for other programs.",
+    "compare": "Show several campaigns side by side.",
+    "phonons": "Show the vibrations that a campaign samples.",
+    "logs": "Show what one calculation said.",
+    "ledger": "List or verify labels.",
+    "doctor": "Examine a run directory and say what helps.",
     "schema": "Print the JSON schema of campaign files, for editors.",
 }
 

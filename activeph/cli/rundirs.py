@@ -6,6 +6,7 @@ from pathlib import Path
 
 from activeph.errors import InputError
 from activeph.rundir import RunDirectory
+from activeph.store.ledger import Ledger
 
 
 def run_directory(path: Path) -> RunDirectory:
@@ -16,3 +17,16 @@ def run_directory(path: Path) -> RunDirectory:
     if not directory.campaign.is_file():
         raise InputError(f"DIR must be a run directory but got {path} without campaign.yaml; name one run")
     return directory
+
+
+def labels_of(path: Path) -> Ledger:
+    """Return the ledger of a run directory, or the one at ``path`` itself. Raises InputError where there is none."""
+    for root in (path / "labels", path):
+        if root.is_dir() and (root.name == "labels" or (path / "calculations").is_dir()):
+            return Ledger(root)
+    raise InputError(f"DIR must be a run directory with labels but got {path}; run its campaign first")
+
+
+def default_run(name: str, output: Path | None) -> RunDirectory:
+    """Return where the campaign of that name runs."""
+    return RunDirectory((output or Path("runs") / name).absolute())

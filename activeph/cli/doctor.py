@@ -1,0 +1,124 @@
+"""``activeph doctor``: is this run directory whole, and if not, what helps?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+from activeph.cli.rundirs import run_directory
+from activeph.config.resume import read_resolved, versions
+from activeph.errors import ActivephError, InputError
+from activeph.rundir import RunDirectory
+from activeph.state import State, fold
+from activeph.store.journal import Journal
+from activeph.store.ledger import Ledger
+from activeph.store.lock import holder
+
+LITTLE = 1e9  # bytes of free space below which a warning is due
+
+
+@click.command("doctor")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+def command(directory: Path) -> None:
+    """Examine the run directory DIR: journal, labels, models, versions, disk. Changes nothing; ends with 1 if ill."""
+    paths = run_directory(directory)
+    ill = 0
+    for examine in EXAMINATIONS:
+        try:
+            findings = list(examine(paths))
+        except InputError as error:
+            findings = [str(error)]
+        ill += len(findings)
+        title = (examine.__doc__ or "").strip().rstrip(".")
+        click.echo(f"{'✗' if findings else '✓'} {title}")
+        for finding in findings:
+            click.echo(f"    {finding}")
+    if ill:
+        raise ActivephError(f"{directory} must be whole but got {ill} findings; the lines above say what helps")
+
+
+def _journal(paths: RunDirectory) -> Iterator[str]:
+    """The journal can be read."""
+    state = _state(paths)
+    if state.test is None and any((paths.root / "arms").glob("*/*/round-*")):
+        yield "the journal is empty though rounds exist; restore journal.jsonl from a copy"
+
+
+def _driver(paths: RunDirectory) -> Iterator[str]:
+    """The lock is free or held on this host."""
+    driver = holder(paths.root)
+    if driver and driver.get("host") != os.uname().nodename:
+        yield f"{driver.get('host')} holds it; if that host is gone for good, remove {paths.root / 'lock'}"
+
+
+def _labels(paths: RunDirectory) -> Iterator[str]:
+    """All labels are whole."""
+    ledger = Ledger(paths.labels)
+    for key in list(ledger.keys()):
+        try:
+            ledger.get(key)
+        except InputError as error:
+            yield str(error)
+
+
+def _spent(paths: RunDirectory) -> Iterator[str]:
+    """Every label that the journal counts is in the ledger."""
+    state, ledger = _state(paths), Ledger(paths.labels)
+    picks = [pick for step in state.labelled for pick in state.picks.get(step, ())]
+    missing = sorted({pick.key for pick in picks if ledger.state(pick.key) is None})
+    if missing:
+        yield (f"{len(missing)} are missing, such as {missing[0][:12]}; restore {paths.labels} from a copy")
+
+
+def _models(paths: RunDirectory) -> Iterator[str]:
+    """Every trained model is there."""
+    for step in sorted(_state(paths).trained):
+        folder = paths.round(*step)
+        if not any(folder.glob("member-*")):
+            yield f"{folder} has no members; models of finished rounds are needed to continue: restore them from a copy"
+
+
+def _versions(paths: RunDirectory) -> Iterator[str]:
+    """The installed versions are those that the run began with."""
+    begun, installed = read_resolved(paths.campaign).get("versions", {}), versions()
+    for name, version in begun.items():
+        if installed.get(name) != version:
+            yield f"{name} was {version} and is {installed.get(name, 'missing')}; install {name}=={version} to continue"
+
+
+def _leftovers(paths: RunDirectory) -> Iterator[str]:
+    """No half-written files lie about."""
+    if holder(paths.root) is not None:
+        return
+    left = [path for path in paths.root.rglob(".*") if path.name.startswith(".")]
+    if left:
+        yield f"{len(left)} were left by a stopped process, such as {left[0]}; the next run removes those of the ledger"
+
+
+def _disk(paths: RunDirectory) -> Iterator[str]:
+    """The disk can be written and has space."""
+    if not os.access(paths.root, os.W_OK):
+        yield f"{paths.root} cannot be written; change its permissions"
+    free = shutil.disk_usage(paths.root).free
+    if free < LITTLE:
+        yield f"{free / 1e6:.0f} MB are free; make space before continuing"
+
+
+def _state(paths: RunDirectory) -> State:
+    return fold(Journal(paths.journal).events())
+
+
+EXAMINATIONS: tuple[Callable[[RunDirectory], Iterator[str]], ...] = (
+    _journal,
+    _driver,
+    _labels,
+    _spent,
+    _models,
+    _versions,
+    _leftovers,
+    _disk,
+)

@@ -1,0 +1,93 @@
+"""``activeph phonons``: the vibrations that a campaign samples, as numbers and as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from activeph.cli.rundirs import default_run
+from activeph.errors import InputError
+
+if TYPE_CHECKING:
+    from activeph.config import Campaign, SystemSection
+    from activeph.records import System
+
+
+@click.command("phonons")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory; default: runs/<name>.")
+@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="Draw bands and density of states.")
+def command(file: Path, output: Path | None, picture: Path | None) -> None:
+    """Show frequencies and thermal displacements of the systems of the campaign FILE.
+
+    Force constants come from the files that FILE names, or from the run directory once the campaign has computed them.
+    """
+    from activeph.config import check_inputs, load_campaign
+
+    campaign = load_campaign(file)
+    check_inputs(campaign)
+    for section in campaign.systems:
+        system = _with_force_constants(campaign, section, output)
+        _tell_frequencies(system)
+        _tell_displacements(campaign, system)
+        if picture is not None:
+            click.echo(_draw(system, picture, len(campaign.systems) > 1))
+
+
+def _with_force_constants(campaign: Campaign, section: SystemSection, output: Path | None) -> System:
+    from activeph.systems import load_system
+
+    path = section.force_constants if isinstance(section.force_constants, Path) else None
+    if path is None:
+        path = default_run(campaign.name, output).system(section.name)
+        if not path.exists():
+            raise InputError(
+                f"{section.name} must have force constants but got none in {path}; "
+                f"'activeph run {campaign.source}' computes them first of all"
+            )
+    return load_system(section.name, section.structure, section.supercell, path)
+
+
+def _tell_frequencies(system: System) -> None:
+    from activeph.phonons.modes import degenerate_sets, normal_modes
+
+    frequencies = normal_modes(system).frequencies
+    sets = degenerate_sets(frequencies)
+    imaginary = int((frequencies < 0).sum())
+    span = f"{frequencies[0]:.2f} to {frequencies[-1]:.2f} THz"
+    click.echo(f"{system.name}: {len(frequencies)} modes in {len(sets)} sets, {span}, {imaginary} imaginary")
+    shown = ", ".join(f"{frequencies[one[0]]:.2f} ({len(one)})" for one in sets[:12])
+    click.echo(f"  frequencies in THz (degeneracy): {shown}{', ...' if len(sets) > 12 else ''}")
+
+
+def _tell_displacements(campaign: Campaign, system: System) -> None:
+    """Print rms displacements at the campaign's temperatures, under the policy of its first sampler that has one."""
+    from ase.data import chemical_symbols
+
+    from activeph.phonons.modes import harmonic_modes
+    from activeph.phonons.thermal import rms_per_species, thermal_amplitudes
+
+    samplers: list[Any] = [arm.sample for arm in campaign.arms.values()]
+    policy = next((sampler for sampler in samplers if hasattr(sampler, "imaginary")), None)
+    choice = (policy.statistics, policy.imaginary, policy.floor) if policy else ("quantum", "refuse", 0.5)
+    modes = harmonic_modes(system)
+    numbers = system.supercell.numbers[system.primitive_atoms]
+    for temperature in campaign.temperatures:
+        try:
+            amplitudes = thermal_amplitudes(modes, temperature, *choice)
+        except InputError as error:
+            click.echo(f"  no thermal displacements: {error}")
+            return
+        sizes = rms_per_species(modes, amplitudes, numbers)
+        words = ", ".join(f"{chemical_symbols[number]} {size:.3f} Å" for number, size in sizes.items())
+        click.echo(f"  rms displacement at {temperature:g} K ({choice[0]}): {words}")
+
+
+def _draw(system: System, picture: Path, several: bool) -> Path:
+    from activeph.systems import effective_spectra, plot_spectra
+
+    path = picture.with_name(f"{picture.stem}-{system.name}{picture.suffix}") if several else picture
+    plot_spectra(effective_spectra(system), path)
+    return path
