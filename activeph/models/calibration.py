@@ -1,0 +1,150 @@
+"""Are the error bars right? Measures of it, and their correction from held-out labels.
+
+Measures after K. Tran et al., Mach. Learn.: Sci. Technol. 1, 025006 (2020), for normally distributed errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from activeph.models.base import Model, Predictor
+from activeph.records import Block, Dataset, FloatArray, IntArray, Prediction, System
+from activeph.seeds import derive_seed, generator
+
+LEVELS = np.linspace(0.01, 0.99, 99)  # central intervals at which coverage is compared with its nominal value
+
+
+def calibration_metrics(errors: FloatArray, deviations: FloatArray) -> dict[str, float]:
+    """Return the quality of standard deviations [S] given errors [S] of one target.
+
+    ``nll`` mean negative log likelihood; ``miscalibration_area`` between observed and nominal coverage over all
+    central intervals (0 perfect, 0.5 worst); ``coverage_68`` and ``coverage_95`` observed; ``spearman`` rank
+    correlation of deviation and absolute error (nan where one is constant). Infinite where a deviation is zero.
+    """
+    from scipy.stats import norm, spearmanr
+
+    ratios = np.abs(errors) / np.maximum(deviations, 1e-300)
+    halves = norm.ppf(0.5 + LEVELS / 2)
+    observed = np.mean(ratios[:, None] <= halves, axis=0)
+    with np.errstate(over="ignore"):
+        nll = float(np.mean(0.5 * ratios**2 + np.log(np.maximum(deviations, 1e-300)) + 0.5 * np.log(2 * np.pi)))
+    varied = np.ptp(deviations) > 0 and np.ptp(errors) > 0
+    return {
+        "nll": nll,
+        "miscalibration_area": float(np.mean(np.abs(observed - LEVELS))),
+        "coverage_68": float(np.mean(ratios <= norm.ppf(0.5 + 0.6827 / 2))),
+        "coverage_95": float(np.mean(ratios <= norm.ppf(0.5 + 0.9545 / 2))),
+        "spearman": float(spearmanr(deviations, np.abs(errors))[0]) if varied else float("nan"),
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Recalibration:
+    """True deviations from predicted ones: √(floor² + (factor σ)²), for each target."""
+
+    floors: FloatArray  # [P] in the targets' units: what no member knows of, such as noise of the labels
+    factors: FloatArray  # [P]
+
+    def apply(self, deviations: FloatArray) -> FloatArray:
+        """Return recalibrated deviations [S, P]."""
+        return np.asarray(np.sqrt(self.floors**2 + (self.factors * deviations) ** 2))
+
+
+def fit_recalibration(errors: FloatArray, deviations: FloatArray) -> Recalibration:
+    """Return the recalibration that minimises the miscalibration area on held-out errors and deviations [S, P].
+
+    Among equal areas (within 0.005) the likelier one is taken. Heavy tails hardly count, unlike in a likelihood fit.
+    """
+    fits = [_fit_one(errors[:, p], deviations[:, p]) for p in range(errors.shape[1])]
+    return Recalibration(np.array([floor for floor, _ in fits]), np.array([factor for _, factor in fits]))
+
+
+def _fit_one(errors: FloatArray, deviations: FloatArray) -> tuple[float, float]:
+    from scipy.stats import norm
+
+    typical = float(np.median(np.abs(errors))) / norm.ppf(0.75)
+    spread = float(np.median(deviations))
+    if typical <= 0 or spread <= 0:
+        return max(typical, 0.0), 1.0
+    best: tuple[float, float, float, float] | None = None
+    for share in np.linspace(0.0, 1.0, 11):  # of the typical variance that is the same for all
+        for stretch in np.geomspace(0.6, 1.7, 21):
+            floor = stretch * typical * np.sqrt(share)
+            factor = stretch * typical / spread * np.sqrt(1 - share)
+            quality = calibration_metrics(errors, np.sqrt(floor**2 + (factor * deviations) ** 2) + 1e-12 * typical)
+            rank = (round(quality["miscalibration_area"] / 0.005), quality["nll"], floor, factor)
+            best = rank if best is None else min(best, rank)
+    assert best is not None
+    return best[2], best[3]
+
+
+class RecalibratedPredictor:
+    """An ensemble whose members are moved apart, or together, until their spread has the size of the errors."""
+
+    def __init__(self, ensemble: Predictor, recalibration: Recalibration) -> None:
+        self._ensemble = ensemble
+        self._recalibration = recalibration
+
+    def predict(self, block: Block) -> Prediction:
+        """Return the ensemble's mean and features with recalibrated spread; a single member stays as it is."""
+        prediction = self._ensemble.predict(block)
+        if len(prediction.members) == 1:
+            return prediction
+        wanted = self._recalibration.apply(prediction.std)
+        moved = prediction.members - prediction.mean
+        flat = prediction.std <= 1e-12 * (1e-12 + np.abs(prediction.mean))  # equal members point nowhere: spread evenly
+        ladder = np.linspace(-1, 1, len(moved))[:, None, None]
+        moved = np.where(flat, ladder / ladder.std(axis=0, ddof=1), moved / np.where(flat, 1.0, prediction.std))
+        return replace(prediction, members=prediction.mean + moved * wanted)
+
+
+def cross_validate(
+    model: Model, dataset: Dataset, systems: Mapping[str, System], seed: int, folds: int = 5
+) -> tuple[FloatArray, FloatArray]:
+    """Return errors and deviations [S, P] of ensembles that were not trained on the label they predict.
+
+    Rows follow the dataset. Costs ``folds`` trainings of the ensemble; labels are dealt to folds at random by seed.
+    """
+    fold_of = generator("folds", seed).permutation(len(dataset)) % min(folds, len(dataset))
+    errors, deviations = np.zeros_like(dataset.targets), np.zeros_like(dataset.targets)
+    for fold in range(int(fold_of.max()) + 1):
+        inside, outside = np.flatnonzero(fold_of == fold), np.flatnonzero(fold_of != fold)
+        train = take(dataset, outside)
+        states = [model.fit(train, systems, derive_seed("fold", seed, fold, k)) for k in range(model.members)]
+        predictor, test = model.load(states, systems), take(dataset, inside)
+        parts = [predictor.predict(block) for block in test.blocks]
+        errors[inside] = np.concatenate([part.mean for part in parts]) - test.targets
+        deviations[inside] = np.concatenate([part.std for part in parts])
+    return errors, deviations
+
+
+def take(dataset: Dataset, rows: IntArray | Sequence[int]) -> Dataset:
+    """Return some rows of a dataset, in rising order."""
+    wanted = np.zeros(len(dataset), dtype=bool)
+    wanted[rows] = True
+    blocks, forces, start = [], [], 0
+    for block, force in zip(dataset.blocks, dataset.forces, strict=True):
+        own = wanted[start : start + len(block)]
+        start += len(block)
+        if own.any():
+            blocks.append(
+                Block(
+                    block.system,
+                    block.species[own],
+                    block.positions[own],
+                    block.cells[own],
+                    block.temperatures[own],
+                )
+            )
+            forces.append(force[own])
+    return Dataset(
+        tuple(blocks),
+        dataset.target_names,
+        dataset.targets[wanted],
+        dataset.energies[wanted],
+        tuple(forces),
+        dataset.stresses[wanted],
+    )
