@@ -42,7 +42,7 @@ class Guard:
         squares = np.einsum("bni,bni->nb", displacements, displacements).max(axis=0)  # Å², farthest atom
         accepted = squares <= self._limit**2
         stretch = 0.0 if strains is None else float(np.linalg.norm(strains, axis=(1, 2), ord=2).max(initial=0.0))
-        self._search(2 * float(np.sqrt(squares.max(initial=0.0))), stretch)
+        self._search(2 * float(np.sqrt(squares.max(initial=0.0, where=accepted))), stretch)
         if len(self._first) == 0:
             return np.asarray(accepted)
         step = max(1, _CHUNK * 1000 // len(self._first))

@@ -21,6 +21,7 @@ from activeph.section import Section
 from activeph.seeds import generator
 
 GPA = 1 / 160.21766208  # eV/Å³
+_LOST = 10.0  # Å from its site, beyond any solid: the atom flew away
 _ATTEMPTS = 20  # intervals without an accepted snapshot before a trajectory is called broken
 
 
@@ -200,5 +201,5 @@ class MdPool:
         return displacements - self.system.masses @ displacements / self.system.masses.sum(), strain
 
     def _accepts(self, displacements: FloatArray, strain: FloatArray) -> bool:
-        finite = np.isfinite(displacements).all() and np.isfinite(strain).all()
-        return bool(finite and self._guard.accepts(displacements[None], strain[None])[0])
+        whole = np.isfinite(strain).all() and bool(np.all(np.abs(displacements) < _LOST))
+        return bool(whole and self._guard.accepts(displacements[None], strain[None])[0])
