@@ -16,7 +16,7 @@ from activeph.phonons.units import BOLTZMANN, HBAR_OMEGA, VARIANCE_UNIT
 from activeph.records import FloatArray, IntArray
 
 Statistics = Literal["quantum", "classical"]
-ImaginaryPolicy = Literal["refuse", "skip", "absolute", "floor"]
+ImaginaryPolicy = Literal["refuse", "skip", "absolute", "floor", "renormalise"]
 
 CUTOFF = 0.01
 """THz. A frequency of smaller modulus has no thermal amplitude (phonopy's cutoff)."""
@@ -37,14 +37,15 @@ def variances(frequencies: FloatArray, temperature: float, statistics: Statistic
 def usable_frequencies(frequencies: FloatArray, policy: ImaginaryPolicy, floor: float = 0.5) -> FloatArray:
     """Return positive frequencies for every mode; infinite (no motion) where the policy leaves a mode out.
 
-    ``refuse`` raises where a mode is imaginary or vanishing; ``skip`` leaves such modes out; ``absolute`` takes |ω| as
-    phonopy does (below its cutoff of 0.01 THz a mode is left out); ``floor`` lifts modes to at least ``floor`` THz.
+    ``refuse`` raises where a mode is imaginary or vanishing, and so does ``renormalise``, whose force constants should
+    have none; ``skip`` leaves such modes out; ``absolute`` takes |ω| as phonopy does (below its cutoff of 0.01 THz a
+    mode is left out); ``floor`` lifts modes to at least ``floor`` THz.
 
     Raises:
         InputError: ``refuse`` and a mode below 0.01 THz. The sentence lists the modes and the choices.
     """
     unstable = frequencies < CUTOFF
-    if policy == "refuse":
+    if policy in ("refuse", "renormalise"):
         if unstable.any():
             raise InputError(_refusal(frequencies[unstable]))
         return np.array(frequencies)

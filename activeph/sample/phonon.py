@@ -54,8 +54,7 @@ class Thermal(Guarded):
         found = []
         for T in self.temperatures_or_refuse():
             modes = shared or harmonic_modes(effective_system(system, float(T)))
-            policy = "refuse" if self.imaginary == "renormalise" else self.imaginary
-            amplitudes = thermal_amplitudes(modes, float(T), self.statistics, policy, self.floor)
+            amplitudes = thermal_amplitudes(modes, float(T), self.statistics, self.imaginary, self.floor)
             found.append((modes, self.amplitude * amplitudes))
         return found
 

@@ -6,33 +6,86 @@ import contextlib
 import dataclasses
 import io
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from activeph.errors import InputError
+from activeph.phonons.fit import ForceConstantFit, full_force_constants
 from activeph.phonons.transfer import matched_sites, transferred
 from activeph.records import FloatArray, System
-from activeph.systems.load import check_file, compact, phonopy_of, system_of
+from activeph.systems.load import check_file, compact, new_phonopy, phonopy_of, system_of
 
 _COMPANIONS = ("phonopy_disp.yaml", "phonopy.yaml", "phonopy_params.yaml")
 
 
-def read_force_constants(system: System, path: Path) -> System:
-    """Return the system with the force constants of a phonopy file, of whatever supercell they were computed in.
+@dataclass(frozen=True)
+class Examination:
+    """What a file of force constants was found to be. Deviations are relative to the largest force constant."""
 
-    The kind of file is told by its content. FORCE_SETS, FORCE_CONSTANTS and force_constants.hdf5 do not say which
-    cell they belong to: a phonopy yaml beside them does, else they are taken to be of the system's own supercell.
-    The acoustic sum rule and index permutation are imposed; Born charges are kept where the file has them.
+    atoms: int  # of the supercell they were computed in
+    transfer: str  # same, folded (from a larger supercell, exact) or interpolated (from a smaller or other one)
+    polar: bool  # Born charges given: the dipole-dipole part was treated apart in an interpolation
+    sum_rule: float  # largest drift Σ_j Φ(i, j) as read; imposed since
+    permutation: float  # largest Φ(i, j) - Φ(j, i)ᵀ as read; imposed since
+    space_group: float  # largest distance from the crystal's symmetry after the two above; reported, not imposed
+
+    def __str__(self) -> str:
+        how = f"{self.transfer}, polar" if self.polar else self.transfer
+        return (
+            f"force constants of {self.atoms} atoms ({how}); as read they miss the acoustic sum rule by "
+            f"{self.sum_rule:.1%}, the order of atoms by {self.permutation:.1%} and the space group by "
+            f"{self.space_group:.1%} of the largest"
+        )
+
+
+def read_force_constants(system: System, path: Path) -> System:
+    """Return the system with the force constants of a phonopy file; see :func:`examined_force_constants`."""
+    return _adopted(system, _read_or_refuse(system, path)[0])
+
+
+def examined_force_constants(system: System, path: Path) -> tuple[System, Examination]:
+    """Return the system with the force constants of a phonopy file, and what there is to say of them.
+
+    They may have been computed in any supercell of the crystal. The kind of file is told by its content. FORCE_SETS,
+    FORCE_CONSTANTS and force_constants.hdf5 do not say which cell they belong to: a phonopy yaml beside them does,
+    else they are taken to be of the system's own supercell. The acoustic sum rule and the order of atoms are imposed;
+    Born charges are kept where the file has them.
 
     Raises:
         InputError: an unreadable file, or one of another crystal.
     """
+    phonon, sum_rule, permutation = _read_or_refuse(system, path)
+    found, n_atoms = _adopted(system, phonon), len(phonon.supercell)
+    source = system_of(system.name, phonon)
+    assert source.force_constants is not None
+    fit = ForceConstantFit(source)
+    distance = source.force_constants - fit.constants(fit.parameters(source.force_constants))
+    same = n_atoms == len(system.masses) and np.allclose(
+        np.linalg.inv(source.supercell.cell) @ system.supercell.cell, np.eye(3), atol=0.02
+    )
+    return found, Examination(
+        atoms=n_atoms,
+        transfer="same" if same else _relation(source, system),
+        polar=found.born_charges is not None,
+        sum_rule=sum_rule,
+        permutation=permutation,
+        space_group=float(np.abs(distance).max() / np.abs(source.force_constants).max()),
+    )
+
+
+def _relation(source: System, system: System) -> str:
+    repeats = source.supercell.cell @ np.linalg.inv(system.supercell.cell)
+    return "folded" if np.allclose(repeats, np.rint(repeats), atol=0.02) else "interpolated"
+
+
+def _read_or_refuse(system: System, path: Path) -> tuple[Any, float, float]:
     check_file(path, "force_constants")
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            phonon = _read(system, path)
+            return _read(system, path)
     except InputError:
         raise
     except Exception as error:
@@ -41,7 +94,6 @@ def read_force_constants(system: System, path: Path) -> System:
             f"force_constants must be a phonopy file for this supercell but got {path} ({reason}); "
             "give phonopy_params.yaml, FORCE_SETS, FORCE_CONSTANTS or force_constants.hdf5"
         ) from error
-    return _adopted(system, phonon)
 
 
 def write_phonopy(system: System, path: Path) -> None:
@@ -58,8 +110,8 @@ def read_phonopy(name: str, path: Path) -> System:
     return system_of(name, _phonopy_yaml(path)[0])
 
 
-def _read(system: System, path: Path) -> Any:
-    """Return a phonopy object in Å and eV with symmetrised compact force constants."""
+def _read(system: System, path: Path) -> tuple[Any, float, float]:
+    """Return a phonopy object in Å and eV with symmetrised force constants, and how far they were from it."""
     from phonopy import file_IO
 
     kind = _kind(path)
@@ -127,7 +179,6 @@ def _is_number(word: str) -> bool:
 
 def _phonopy_yaml(path: Path) -> tuple[Any, str]:
     """Return the phonopy object of a yaml file and the unit of its force constants. Nothing else on disk is read."""
-    from phonopy import Phonopy
     from phonopy.interface.phonopy_yaml import PhonopyYaml
     from phonopy.physical_units import get_calculator_physical_units
 
@@ -136,9 +187,7 @@ def _phonopy_yaml(path: Path) -> tuple[Any, str]:
     if document.unitcell is None:
         raise InputError(f"force_constants must be a phonopy file but got {path} without a unit cell; write it again")
     primitive = "auto" if document.primitive_matrix is None else document.primitive_matrix
-    phonon = Phonopy(
-        document.unitcell, document.supercell_matrix, primitive_matrix=primitive, calculator=document.calculator
-    )
+    phonon = new_phonopy(document.unitcell, document.supercell_matrix, primitive, document.calculator)
     phonon.dataset = document.dataset
     if document.force_constants is not None:
         _set(phonon, document.force_constants, path)
@@ -168,9 +217,8 @@ def _set(phonon: Any, constants: FloatArray, path: Path) -> None:
     phonon.force_constants = constants
 
 
-def _in_electronvolt(phonon: Any, unit: str) -> Any:
-    """Return the object in Å and eV/Å², its force constants compact and freed of their residual drift."""
-    from phonopy import Phonopy
+def _in_electronvolt(phonon: Any, unit: str) -> tuple[Any, float, float]:
+    """Return the object in Å and eV/Å², its force constants compact and symmetrised, and what they missed before."""
     from phonopy.interface.calculator import get_force_constant_conversion_factor
     from phonopy.physical_units import get_calculator_physical_units
     from phonopy.structure.atoms import PhonopyAtoms
@@ -183,13 +231,18 @@ def _in_electronvolt(phonon: Any, unit: str) -> Any:
         cell=old.cell * units.distance_to_A,
         scaled_positions=old.scaled_positions,
     )
-    result = Phonopy(cell, phonon.supercell_matrix, primitive_matrix=phonon.primitive_matrix)
+    result = new_phonopy(cell, phonon.supercell_matrix, phonon.primitive_matrix)
     result.force_constants = compact(phonon) * get_force_constant_conversion_factor(unit, None)
+    constants = np.array(result.force_constants)
+    largest = max(float(np.abs(constants).max()), 1e-12)
+    drift = float(np.abs(constants.sum(axis=1)).max()) / largest
+    full = full_force_constants(system_of("read", result), constants)
+    exchanged = float(np.abs(full - full.transpose(1, 0, 3, 2)).max()) / largest
     result.symmetrize_force_constants(level=3, show_drift=False)
     if phonon.nac_params is not None:
         factor = get_calculator_physical_units(None).nac_factor
         result.nac_params = {**phonon.nac_params, "factor": factor}
-    return result
+    return result, drift, exchanged
 
 
 def _bare(system: System) -> System:

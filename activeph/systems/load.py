@@ -87,8 +87,6 @@ def make_system(
     masses: Mapping[str, float] | None = None,
 ) -> System:
     """Return the system of a unit cell without force constants; coordinates are freed of rounding by symmetry."""
-    from phonopy import Phonopy
-
     matrix = _matrix(supercell)
     _check_distances(name, unit_cell)
     unit_cell = _snapped(unit_cell)
@@ -99,9 +97,7 @@ def make_system(
             "raise `supercell`, e.g. [2, 2, 2]"
         )
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # phonopy 4 announces the meaning of "auto"
-            phonon = Phonopy(phonopy_atoms(unit_cell, masses), supercell_matrix=matrix, primitive_matrix="auto")
+        phonon = new_phonopy(phonopy_atoms(unit_cell, masses), matrix, "auto")
     except Exception as error:
         raise InputError(
             f"structure of system {name!r} must be a crystal but got one that phonopy refuses ({_reason(error)}); "
@@ -127,15 +123,13 @@ def system_of(name: str, phonon: Any) -> System:
 
 def phonopy_of(system: System) -> Any:
     """Return the phonopy object of a system, force constants and Born charges included."""
-    from phonopy import Phonopy
-
     unit_masses: FloatArray = np.empty(len(system.unit_cell.numbers))
     unit_cell = phonopy_atoms(system.unit_cell)
-    phonon = Phonopy(unit_cell, supercell_matrix=system.supercell_matrix, primitive_matrix=system.primitive_matrix)
+    phonon = new_phonopy(unit_cell, system.supercell_matrix, system.primitive_matrix)
     for atom, image in enumerate(phonon.supercell.u2s_map):
         unit_masses[atom] = system.masses[image]
     unit_cell.masses = unit_masses
-    phonon = Phonopy(unit_cell, supercell_matrix=system.supercell_matrix, primitive_matrix=system.primitive_matrix)
+    phonon = new_phonopy(unit_cell, system.supercell_matrix, system.primitive_matrix)
     if system.force_constants is not None:
         phonon.force_constants = system.force_constants
     if system.born_charges is not None and system.dielectric is not None:
@@ -144,6 +138,15 @@ def phonopy_of(system: System) -> Any:
         factor = get_calculator_physical_units(None).nac_factor
         phonon.nac_params = {"born": system.born_charges, "dielectric": system.dielectric, "factor": factor}
     return phonon
+
+
+def new_phonopy(unit_cell: Any, supercell_matrix: Any, primitive_matrix: Any, calculator: str | None = None) -> Any:
+    """Return a phonopy object, without its remarks on defaults and on supercells of lower symmetry."""
+    from phonopy import Phonopy
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Phonopy(unit_cell, supercell_matrix, primitive_matrix=primitive_matrix, calculator=calculator)
 
 
 def phonopy_atoms(configuration: Configuration, masses: Mapping[str, float] | None = None) -> Any:

@@ -15,7 +15,13 @@ from activeph.errors import InputError
 from activeph.phonons.modes import normal_modes
 from activeph.phonons.transfer import transferred
 from activeph.records import System
-from activeph.systems import finite_displacements, load_system, with_force_constants, write_phonopy
+from activeph.systems import (
+    examined_force_constants,
+    finite_displacements,
+    load_system,
+    with_force_constants,
+    write_phonopy,
+)
 from activeph.systems.load import make_system, phonopy_of
 
 Builder = Callable[..., System]
@@ -233,6 +239,36 @@ def test_force_constants_of_another_supercell_without_its_yaml_are_refused(cryst
     phonopy_of(dataclasses.replace(small, force_constants=None)).save(tmp_path / "phonopy.yaml")
     found = load_system("x", structure, [3, 3, 3], path)
     np.testing.assert_allclose(found.force_constants, transferred(small, large), atol=1e-6)
+
+
+def test_what_force_constants_miss_is_measured_and_imposed(crystal: Builder, tmp_path: Path) -> None:
+    from phonopy.file_IO import write_FORCE_CONSTANTS
+
+    system = crystal("perovskite")
+    spoiled = system.force_constants.copy()
+    largest = np.abs(spoiled).max()
+    spoiled[0, 0, 0, 0] += 0.05 * largest  # breaks the sum rule and the cubic site
+    spoiled[0, 9, 0, 1] += 0.03 * largest  # breaks the order of atoms too
+    write_FORCE_CONSTANTS(spoiled, tmp_path / "FORCE_CONSTANTS", p2s_map=system.primitive_atoms)
+    bare = dataclasses.replace(system, force_constants=None)
+    found, report = examined_force_constants(bare, tmp_path / "FORCE_CONSTANTS")
+    largest_read = np.abs(spoiled).max()
+    assert report.sum_rule == pytest.approx(0.05 * largest / largest_read, rel=1e-3)
+    assert report.permutation == pytest.approx(0.03 * largest / largest_read, rel=1e-3)
+    assert 0.001 < report.space_group < 0.05
+    assert (report.atoms, report.transfer, report.polar) == (40, "same", False)
+    assert f"miss the acoustic sum rule by {report.sum_rule:.1%}" in str(report)
+    assert np.abs(found.force_constants.sum(axis=1)).max() < 1e-3 * largest
+    write_phonopy(system, tmp_path / "phonopy_params.yaml")
+    clean = examined_force_constants(bare, tmp_path / "phonopy_params.yaml")[1]
+    assert max(clean.sum_rule, clean.permutation, clean.space_group) < 1e-6
+
+
+@pytest.mark.parametrize(("repeats", "word"), [([4, 2, 2], "folded"), ([2, 2, 1], "interpolated"), ([2, 2, 2], "same")])
+def test_the_relation_of_supercells_is_named(crystal: Builder, tmp_path: Path, repeats: list[int], word: str) -> None:
+    write_phonopy(crystal("perovskite", repeats), tmp_path / "phonopy_params.yaml")
+    bare = dataclasses.replace(crystal("perovskite"), force_constants=None)
+    assert examined_force_constants(bare, tmp_path / "phonopy_params.yaml")[1].transfer == word
 
 
 def _spring_forces(system: System, positions: list[np.ndarray]) -> np.ndarray:
