@@ -22,6 +22,7 @@ COMMANDS = {
     "export": "Write the labelled dataset for other programs.",
     "compare": "Show several campaigns side by side.",
     "phonons": "Show the vibrations that a campaign samples.",
+    "predict": "Predict other structures with a trained ensemble.",
     "logs": "Show what one calculation said.",
     "ledger": "List or verify labels.",
     "doctor": "Examine a run directory and say what helps.",

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
 
+import ase.io
+import numpy as np
 import pytest
+
+from activeph.targets import EV_PER_A3_IN_GPA
 
 
 @pytest.fixture
@@ -123,3 +128,32 @@ def test_logs_need_one_key(activeph, run: Path) -> None:
     assert "got 'zz'; 'activeph ledger list' shows them" in activeph("logs", "runs/tiny", "zz").err
     assert "keys share; give more digits" in activeph("logs", "runs/tiny", "").err
     assert activeph("ledger", "list", "nowhere").code == 2
+
+
+def test_predict_finds_the_test_set_as_the_report_did(activeph, run: Path, folder: Path) -> None:
+    activeph("export", "runs/tiny", "-o", "d.extxyz")
+    frames = ase.io.read("d-test.extxyz", index=":")
+    for atoms in frames[1:]:
+        atoms.positions += atoms.cell.array[0]  # another image of the same crystal
+    ase.io.write("moved.extxyz", frames)
+    answer = activeph("predict", "runs/tiny", "moved.extxyz", "-o", "p.csv")
+    assert answer.out == "p.csv: 4 structures by active-phonon, repeat 0, round 1\n"
+    rows = list(csv.reader((folder / "p.csv").read_text().splitlines()))
+    head = ["structure", "system", "energy_per_atom (meV)", "energy_per_atom_std", "hydrostatic_stress (GPa)"]
+    assert rows[0] == [*head, "hydrostatic_stress_std"]
+    predicted = np.array([[float(row[2]), float(row[4])] for row in rows[1:]])
+    truth = np.array([[1000 * atoms.info["energy_per_atom"], atoms.info["hydrostatic_stress"]] for atoms in frames])
+    truth[:, 1] *= EV_PER_A3_IN_GPA
+    metrics = json.loads((run / "arms/active-phonon/repeat-0/round-001/metrics.json").read_text())
+    for column, name in enumerate(("energy_per_atom", "hydrostatic_stress")):
+        error = np.abs(predicted - truth)[:, column].mean()
+        assert error == pytest.approx(metrics["targets"][name]["mae"], rel=1e-4)
+
+
+def test_predict_refuses_what_does_not_fit(activeph, run: Path) -> None:
+    wrong = activeph("predict", "runs/tiny", "Cu.vasp")
+    assert wrong.code == 2
+    assert "structure 0 of FILE must have the atoms of a supercell in its order but got 1 atoms that fit" in wrong.err
+    unknown = activeph("predict", "runs/tiny", "Cu.vasp", "--arm", "x")
+    assert "must name a trained ensemble but got x 0; there are: active-phonon 0, random 0" in unknown.err
+    assert "FILE must be an existing file but got no.xyz" in activeph("predict", "runs/tiny", "no.xyz").err

@@ -1,0 +1,148 @@
+"""``activeph predict``: what a trained ensemble of a campaign says of other structures."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+import numpy as np
+
+from activeph.cli.rundirs import run_directory
+from activeph.errors import InputError
+from activeph.rundir import RunDirectory
+from activeph.state import Step, Trajectory, fold
+
+if TYPE_CHECKING:
+    from activeph.records import Configuration, FloatArray, Prediction, System
+
+
+@click.command("predict")
+@click.argument("model", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--arm", help="Arm whose ensemble to ask; default: the first that is not the baseline.")
+@click.option("--repeat", type=click.IntRange(0), default=0, show_default=True, help="Repeat of the arm.")
+@click.option("--temperature", type=float, default=float("nan"), help="Temperature of the structures in K, if known.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="CSV", help="Write here instead of printing.")
+def command(model: Path, file: Path, arm: str | None, repeat: int, temperature: float, output: Path | None) -> None:
+    """Predict the targets of every structure of FILE with the last ensemble of the run directory DIR.
+
+    Structures have the atoms of one of the campaign's supercells, in its order. Each row gives the mean over the
+    members and, as NAME_std, their standard deviation, in the units that reports print.
+    """
+    paths = run_directory(model)
+    from activeph.config.resume import read_resolved
+    from activeph.systems import read_phonopy
+
+    resolved = read_resolved(paths.campaign)
+    step = _last_step(paths, arm or _default_arm(resolved), repeat)
+    stored = sorted((paths.root / "systems").glob("*/phonopy_params.yaml"))
+    systems = {path.parent.name: read_phonopy(path.parent.name, path) for path in stored}
+    placed = [_placed(configuration, systems, row) for row, configuration in enumerate(_structures(file))]
+    prediction = _predict(paths, resolved, step, systems, placed, temperature)
+    if output is None:
+        _write(sys.stdout, resolved["targets"], placed, prediction)
+    else:
+        with output.open("w", newline="", encoding="utf-8") as stream:
+            _write(stream, resolved["targets"], placed, prediction)
+        click.echo(f"{output}: {len(placed)} structures by {step.arm}, repeat {step.repeat}, round {step.round}")
+
+
+def _default_arm(resolved: Mapping[str, Any]) -> str:
+    arms = list(resolved["arms"])
+    return str(next((arm for arm in arms if arm != resolved["baseline"]), arms[0]))
+
+
+def _last_step(paths: RunDirectory, arm: str, repeat: int) -> Step:
+    """Return the last evaluated round. Raises InputError where there is none."""
+    from activeph.store.journal import Journal
+
+    state = fold(Journal(paths.journal).events())
+    done = [step for step in state.steps(Trajectory(arm, repeat)) if step in state.evaluated]
+    if not done:
+        known = ", ".join(sorted({f"{step.arm} {step.repeat}" for step in state.evaluated})) or "none"
+        raise InputError(f"--arm and --repeat must name a trained ensemble but got {arm} {repeat}; there are: {known}")
+    return done[-1]
+
+
+def _structures(file: Path) -> list[Configuration]:
+    import ase.io
+
+    from activeph.records import Configuration
+    from activeph.systems.load import check_file
+
+    check_file(file, "FILE")
+    try:
+        frames = ase.io.read(file, index=":")
+    except Exception as error:
+        raise InputError(
+            f"FILE must hold structures that ASE reads but got {file} ({error}); try extended XYZ"
+        ) from None
+    return [
+        Configuration(np.asarray(atoms.numbers, dtype=np.int64), np.array(atoms.positions), np.array(atoms.cell.array))
+        for atoms in frames
+    ]
+
+
+def _placed(configuration: Configuration, systems: Mapping[str, System], row: int) -> tuple[str, Configuration]:
+    """Return the system a structure belongs to, and the structure with every atom in the image nearest to its site."""
+    fits = {name: _nearest(configuration, system) for name, system in systems.items()}
+    found = {name: placed for name, placed in fits.items() if placed is not None}
+    if not found:
+        sizes = ", ".join(f"{name} ({len(system.supercell.numbers)} atoms)" for name, system in systems.items())
+        raise InputError(
+            f"structure {row} of FILE must have the atoms of a supercell in its order but got "
+            f"{len(configuration.numbers)} atoms that fit none of {sizes}; build it from the campaign's supercell"
+        )
+    name = min(found, key=lambda name: float(np.sum((found[name].positions - systems[name].supercell.positions) ** 2)))
+    return name, found[name]
+
+
+def _nearest(configuration: Configuration, system: System) -> Configuration | None:
+    from activeph.records import Configuration
+
+    site = system.supercell
+    if not np.array_equal(configuration.numbers, site.numbers) or abs(np.linalg.det(configuration.cell)) < 1e-3:
+        return None
+    fractions = np.linalg.solve(site.cell.T, site.positions.T).T
+    away = np.linalg.solve(configuration.cell.T, configuration.positions.T).T - fractions
+    return Configuration(site.numbers, (fractions + away - np.rint(away)) @ configuration.cell, configuration.cell)
+
+
+def _predict(
+    paths: RunDirectory,
+    resolved: Mapping[str, Any],
+    step: Step,
+    systems: Mapping[str, System],
+    placed: Sequence[tuple[str, Configuration]],
+    temperature: float,
+) -> Prediction:
+    from activeph.dataset import stack
+    from activeph.role import Role
+    from activeph.tasks import PredictTask, predict_blocks
+
+    model: Any = Role("models").validate(resolved["model"])
+    members = tuple(paths.member(*step, member) for member in range(model.members))
+    blocks = tuple(stack(name, [configuration], [temperature]) for name, configuration in placed)
+    return predict_blocks(PredictTask(model, members, systems, blocks))
+
+
+def _write(
+    stream: TextIO, targets: Sequence[str], placed: Sequence[tuple[str, Configuration]], prediction: Prediction
+) -> None:
+    from activeph.targets import TARGETS
+
+    units = [TARGETS[name] for name in targets]
+    table = csv.writer(stream, lineterminator="\n")
+    columns = [word for target in units for word in (f"{target.name} ({target.printed_unit})", f"{target.name}_std")]
+    table.writerow(["structure", "system", *columns])
+    for row, (name, _) in enumerate(placed):
+        values = [_pair(prediction, row, column, unit.printed_factor) for column, unit in enumerate(units)]
+        table.writerow([row, name, *(f"{value:.6g}" for pair in values for value in pair)])
+
+
+def _pair(prediction: Prediction, row: int, column: int, factor: float) -> FloatArray:
+    return np.array([prediction.mean[row, column], prediction.std[row, column]]) * factor
