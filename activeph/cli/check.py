@@ -125,5 +125,5 @@ def _tell(expected: Forecast) -> None:
 
 
 def _hours(span: tuple[float, float]) -> str:
-    low, high = (f"{hours:.2g}" for hours in span)
+    low, high = (f"{float(f'{hours:.2g}'):g}" for hours in span)
     return low if low == high else f"{low}-{high}"

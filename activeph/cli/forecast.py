@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,9 @@ from activeph.records import Configuration, Failure, Label, System
 from activeph.store.ledger import Ledger
 from activeph.systems import finite_displacements
 
-PATIENCE = 60.0  # s: a supercell expected to take longer is not tried but extrapolated from the unit cell
+PATIENCE = 300.0  # s: a supercell expected to take longer is not tried but extrapolated from the unit cell
 LOADING = 5.0  # s: a quicker calculation is repeated, as loading the code may have been most of it
-EXPONENTS = (2.0, 3.0)  # of the time with the number of atoms, between which most codes lie
+EXPONENTS = (1.0, 3.0)  # of the time with the number of atoms, between which codes lie
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ def try_labeler(campaign: Campaign, system: System) -> list[Trial]:
             return [attempt("supercell", supercell)]
         first = attempt("unit cell", unit_cell)
         gave_up = isinstance(first.outcome, Failure) and first.outcome.kind != "unconverged"
-        if gave_up or _extrapolated(first, len(supercell.numbers))[0] > PATIENCE:
+        expected = math.sqrt(math.prod(_extrapolated(first, len(supercell.numbers))))
+        if gave_up or expected > PATIENCE:
             return [first]
         second = attempt("supercell", supercell)
         # one cell may fail where the other does not: codes at the Gamma point alone need large cells

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping as AnyMapping
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import ValidationError
@@ -48,7 +49,7 @@ def sentence(error: ValidationError, root: Mapping, section: type[Section]) -> s
     outer = {item["loc"][:length] for item in errors for length in range(len(item["loc"]))}
     # a list that lost its wrong items is too short as well: the items are what to mend
     details = [_Wrong(item, root, section) for item in errors if item["loc"] not in outer]
-    return min(details, key=lambda wrong: (wrong.mark.file != root.mark.file, wrong.mark.line)).sentence()
+    return min(details, key=lambda wrong: wrong.order(root.mark.file)).sentence()
 
 
 class _Wrong:
@@ -56,7 +57,17 @@ class _Wrong:
 
     def __init__(self, error: ErrorDetails, root: Mapping, section: type[Section]) -> None:
         self.error = error
+        self.is_written = not error["loc"] or error["loc"][0] in root
         self.key, self.mark, self.owner, self.field = _walk(error["loc"], root, section)
+
+    def order(self, file: Path) -> tuple[bool, bool, int, bool]:
+        """Return what the errors of a file are told by: what is written before what is not, then line by line.
+
+        A misspelt key comes before the missing one that it was meant to be.
+        """
+        kind = self.error["type"]
+        is_default = not self.is_written and kind != "missing"
+        return is_default, self.mark.file != file, self.mark.line, kind != "extra_forbidden"
 
     def sentence(self) -> str:
         kind, value = self.error["type"], self.error["input"]

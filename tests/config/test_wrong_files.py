@@ -203,6 +203,14 @@ WRONG = {
         "c.yaml:4: arms.random.select must be given but got nothing; add it, meaning: selector that chooses the batch "
         "among the candidates",
     ),
+    "misspelt key of an arm": (
+        BASE + "arms: {a: {sampler: random, select: random}}\n",
+        "c.yaml:3: arms.a must have no other keys than sample, select but got 'sampler'; did you mean 'sample'?",
+    ),
+    "what is written first": (
+        BASE + "arms: {a: {sample: phonon, select: lcmd}}\ntest: 50\n",
+        "c.yaml:4: test must be a mapping of keys to values but got 50; meaning: the frozen test set",
+    ),
     "name of an arm": (
         BASE + "arms: {a b: {sample: random, select: random}}\n",
         "c.yaml:3: arms.a b must be usable as a folder name but got 'a b'; "
