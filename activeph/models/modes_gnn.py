@@ -24,8 +24,8 @@ class ModesGnnModel(Section):
 
     The network learns each target twice: whole, and what the expansion leaves of it (leave-one-out errors, so that
     nothing is learned from labels that the expansion has seen). Per target, the expansion alone, corrected by the
-    network, and the network alone are averaged with weights from their errors on held-out labels. A system without
-    force constants is the network's alone.
+    network, and the network alone are averaged with weights from their errors on the members' held-out labels. A
+    system without force constants is the network's alone.
     """
 
     kind: Literal["modes-gnn"] = "modes-gnn"
@@ -49,8 +49,8 @@ class ModesGnnModel(Section):
         network = fit_network(self.gnn, both, systems, seed, earlier, units)
         rows, guesses = held_out_predictions(network)
         expanded = np.concatenate([np.full(len(block), block.system in known) for block in dataset.blocks])[rows]
-        weights = expert_weights(dataset.targets[rows][expanded], left_over[rows][expanded], guesses[expanded])
-        return write_member(Member(modes, network, weights))
+        errors = expert_errors(dataset.targets[rows][expanded], left_over[rows][expanded], guesses[expanded])
+        return write_member(Member(modes, network, errors))
 
     def load(self, states: Sequence[bytes], systems: Mapping[str, System]) -> ModesGnnPredictor:
         """Return the ensemble; see :class:`activeph.models.base.Model`."""
@@ -64,23 +64,29 @@ class ModesGnnModel(Section):
         return ModesGnnPredictor(
             ModesPredictor(fits, known, self.features) if fits else None,
             load_networks(self.gnn, [member.network for member in members], systems, self.features),
-            np.mean([member.weights for member in members], axis=0),
+            expert_weights(np.concatenate([member.errors for member in members], axis=1)),
             frozenset(name for name in known if fits and name in fits[0].systems),
         )
 
 
-def expert_weights(truth: FloatArray, left_over: FloatArray, guesses: FloatArray) -> FloatArray:
-    """Return the weights [3, P] of expansion, corrected expansion and network from their errors on held-out labels.
+def expert_errors(truth: FloatArray, left_over: FloatArray, guesses: FloatArray) -> FloatArray:
+    """Return absolute errors [3, H, P] of expansion, corrected expansion and network on held-out labels.
 
-    Inverse fourth powers of the mean absolute errors: near-equal experts are averaged, a clearly worse one is silent.
     ``truth`` and ``left_over`` are [H, P], ``guesses`` [H, 2 P] what the network says of either.
     """
-    n_targets = truth.shape[1]
-    if len(truth) == 0:
-        return np.full((3, n_targets), 1 / 3)
-    whole, rest = guesses[:, :n_targets], guesses[:, n_targets:]
-    errors = np.stack([np.abs(left_over), np.abs(left_over - rest), np.abs(truth - whole)]).mean(axis=1)
-    ratios = (errors.min(axis=0) + 1e-12) / (errors + 1e-12)
+    whole, rest = np.split(guesses, 2, axis=1)
+    return np.abs(np.stack([left_over, left_over - rest, truth - whole]))
+
+
+def expert_weights(errors: FloatArray) -> FloatArray:
+    """Return the weights [3, P] of the experts from their absolute errors [3, H, P].
+
+    Inverse fourth powers of the means: near-equal experts are averaged, a clearly worse one is silent.
+    """
+    if errors.shape[1] == 0:
+        return np.full((3, errors.shape[2]), 1 / 3)
+    means = errors.mean(axis=1)
+    ratios = (means.min(axis=0) + 1e-12) / (means + 1e-12)
     return np.asarray(ratios**4 / (ratios**4).sum(axis=0))
 
 
@@ -114,18 +120,18 @@ class ModesGnnPredictor:
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One member: the expansion (if any system has modes), the network's state, and the weights of the experts."""
+    """One member: the expansion (if any system has modes), the network's state, and what it is judged by."""
 
     modes: ModesFit | None
     network: bytes
-    weights: FloatArray  # [3, P]
+    errors: FloatArray  # [3, H, P] of the experts on held-out labels, absolute
 
 
 def write_member(member: Member) -> bytes:
     """Return a member as bytes (an npz archive)."""
     buffer = io.BytesIO()
     modes = np.frombuffer(write_fit(member.modes) if member.modes else b"", dtype=np.uint8)
-    np.savez(buffer, modes=modes, network=np.frombuffer(member.network, dtype=np.uint8), weights=member.weights)
+    np.savez(buffer, modes=modes, network=np.frombuffer(member.network, dtype=np.uint8), errors=member.errors)
     return buffer.getvalue()
 
 
@@ -133,7 +139,7 @@ def read_member(state: bytes) -> Member:
     """Return a member from its bytes."""
     with np.load(io.BytesIO(state)) as arrays:
         modes = arrays["modes"].tobytes()
-        return Member(read_fit(modes) if modes else None, arrays["network"].tobytes(), arrays["weights"])
+        return Member(read_fit(modes) if modes else None, arrays["network"].tobytes(), arrays["errors"])
 
 
 def _with_modes(systems: Mapping[str, System]) -> dict[str, System]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,8 +17,10 @@ from activeph.graphs.batch import Graph, block_graph, join_graphs, slice_block
 from activeph.graphs.neighbours import CHUNK, NeighbourFinder
 from activeph.models.graph_network import GraphNetwork
 from activeph.models.scaling import Scaling, fit_scaling, held_out, sketch
-from activeph.models.training import Examples, Plan, train
+from activeph.models.training import Examples, Plan, Trained, evaluate, train
 from activeph.records import Block, Dataset, FloatArray, IntArray, Prediction, System
+
+USEFUL = 0.7  # an earlier state is trained on where its held-out loss is below this share of the untrained network's
 
 
 class NetworkModel(Protocol):
@@ -121,13 +124,14 @@ def fit_network(
         Examples([graphs[row] for row in rows], targets[rows], weights)
         for rows in (np.flatnonzero(~out), np.flatnonzero(out))
     )
+    plan = model.plan(len(examples.graphs))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = model.network(dataset.targets.shape[1], elements)
-        if earlier:
-            _load_weights(network, earlier)
         network.standardise(join_graphs(examples.graphs))
-        trained = train(network, examples, checks, model.plan(len(examples.graphs)), seed, earlier is not None)
+        trained = _train_again(network, earlier, examples, checks, plan, seed) if earlier else None
+        if trained is None:
+            trained = train(network, examples, checks, plan, seed)
     network.load_state_dict(trained.state)
     scaled, features = _outputs(network, graphs)
     offsets = np.concatenate([scaling.offset(block) for block in dataset.blocks])
@@ -148,6 +152,24 @@ def fit_network(
     buffer = io.BytesIO()
     torch.save(record, buffer)
     return buffer.getvalue()
+
+
+def _train_again(
+    network: GraphNetwork, earlier: Mapping[str, Any], examples: Examples, checks: Examples, plan: Plan, seed: int
+) -> Trained | None:
+    """Train on from an earlier state; ``None`` where a fresh start promises more.
+
+    That is where the earlier state says less of the held-out labels than their mean does, or where nothing new is
+    learned. The held-out labels are the same as then, and new ones.
+    """
+    fresh = deepcopy(network)
+    _load_weights(fresh, earlier)
+    fresh.standardise(join_graphs(examples.graphs))
+    start = evaluate(fresh, checks)
+    if not start < USEFUL * evaluate(network, checks):
+        return None
+    trained = train(fresh, examples, checks, plan, seed, keep_start=True)
+    return trained if trained.loss < start else None
 
 
 def held_out_predictions(state: bytes) -> tuple[IntArray, FloatArray]:

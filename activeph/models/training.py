@@ -54,11 +54,11 @@ class Trained:
 
 
 def train(
-    network: GraphNetwork, train_set: Examples, check_set: Examples, plan: Plan, seed: int, keep_start: bool
+    network: GraphNetwork, train_set: Examples, check_set: Examples, plan: Plan, seed: int, keep_start: bool = False
 ) -> Trained:
     """Train a network in place and return its best weights; without a held-out part the last averaged ones.
 
-    With ``keep_start`` the weights it starts with may be the best (an earlier state, or a correction that is none).
+    With ``keep_start`` the weights it starts with may be the best.
     """
     averaged = deepcopy(network)
     pairs = list(zip(averaged.state_dict().values(), network.state_dict().values(), strict=True))
