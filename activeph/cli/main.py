@@ -26,7 +26,7 @@ COMMANDS = {
     "logs": "Show what one calculation said.",
     "ledger": "List or verify labels.",
     "doctor": "Examine a run directory and say what helps.",
-    "schema": "Print the JSON schema of campaign files, for editors.",
+    "schema": "List the keys of campaign files, for people or editors.",
 }
 
 STDOUT = 1  # file descriptor
@@ -59,9 +59,10 @@ def group() -> None:
     """Phonon-informed active learning of finite-temperature crystal properties, beside its random baseline.
 
     \b
-    A first campaign:  activeph init        (asks for a structure, writes campaign.yaml)
-                       activeph check campaign.yaml
+    A first campaign:  activeph init                  asks for a structure, writes campaign.yaml
+                       activeph check campaign.yaml   what will it cost?
                        activeph run campaign.yaml
+    Every key:         activeph schema --text
 
     Exit codes: 0 done, 2 the input is wrong, 3 stopped cleanly (run again to continue), 1 anything else.
     """

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from activeph.config.fields import Count, ForceConstants, Name, Supercell, TargetName, Temperatures
+from activeph.config.renormalise import RenormaliseSection
 from activeph.execute.base import Executor
 from activeph.label.base import Labeler
 from activeph.models.base import Model
@@ -42,6 +43,8 @@ class SystemSection(Section):
     from-labeler: finite displacements labelled like everything else."""
     displacement: float = Field(default=0.02, gt=0, le=0.3)
     """Finite displacement for from-labeler, in Å."""
+    renormalise: RenormaliseSection = RenormaliseSection()
+    """How force constants are renormalised where a sampler has `imaginary: renormalise`."""
 
     @model_validator(mode="before")
     @classmethod
