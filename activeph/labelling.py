@@ -18,6 +18,7 @@ from activeph.errors import LabelFailed, Paused
 from activeph.execute.base import Workers
 from activeph.identity import aligned, label_key
 from activeph.label.base import Labeler
+from activeph.label.sanity import check_distances, check_label
 from activeph.records import Configuration, Failed, Failure, Label
 from activeph.store.ledger import Ledger
 
@@ -58,8 +59,8 @@ def obtain(
 ) -> dict[str, Label | Failure]:
     """Return label or failure of every configuration by ledger key; like configurations share one.
 
-    Labels come aligned with the first configuration that has their key. Raises Paused where the ledger's file system
-    refuses to be written.
+    Labels come aligned with the first configuration that has their key. Raises Paused, after all tasks have had
+    their turn, where the ledger cannot be written or results of another site are awaited.
     """
     fingerprint = labeler.fingerprint
     wanted: dict[str, Configuration] = {}
@@ -88,6 +89,7 @@ def _submit(
 ) -> list[LabelTask]:
     """Run the tasks; return those that deserve another attempt."""
     again = []
+    pause: str | None = None
     for outcome in workers.map(calculate, tasks):
         task = tasks[outcome.index]
         if isinstance(outcome, Failed):
@@ -97,8 +99,11 @@ def _submit(
             failure = Failure("crashed", outcome.error, {"traceback": outcome.traceback})
             _record_loss(ledger, task, failure)
         elif outcome.value is not None:
-            raise Paused(f"labels cannot be written to {ledger.root}: {outcome.value}; mend that, then run again.")
+            pause = str(outcome.value)
+            continue
         note(task.key, True)
+    if pause is not None:
+        raise Paused(pause)
     return again
 
 
@@ -111,7 +116,7 @@ def _record_loss(ledger: Ledger, task: LabelTask, failure: Failure) -> None:
 
 
 def calculate(task: LabelTask) -> str | None:
-    """Make one calculation and record it: what a worker does. Return None, or why the ledger cannot be written.
+    """Make one calculation and record it: what a worker does. Return None, or why the campaign must pause.
 
     A failure that another attempt may cure is raised instead of recorded, unless this is the last attempt.
     """
@@ -127,8 +132,10 @@ def calculate(task: LabelTask) -> str | None:
         ledger.log_calculation(task.key, kind if is_new else "duplicate", time.perf_counter() - start)
     except OSError as error:
         if error.errno in UNWRITABLE:
-            return str(error)
+            return f"labels cannot be written to {ledger.root}: {error}; mend that, then run again."
         raise
+    except Paused as error:
+        return str(error)
     return None
 
 
@@ -140,11 +147,16 @@ def _outcome(task: LabelTask, workdir: Path) -> Label | Failure:
         return Failure(kind, message, {"fingerprint": task.labeler.fingerprint, **facts})
 
     try:
-        return task.labeler.label(task.configuration, workdir)
+        check_distances(task.configuration)
+        label = task.labeler.label(task.configuration, workdir)
+        check_label(label)
+        return label
     except LabelFailed as error:
         if error.kind in RETRIED and not task.is_last:
             raise
         return failure(error.kind, error.message)
+    except Paused:
+        raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_SPACE:
             raise

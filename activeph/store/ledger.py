@@ -55,6 +55,13 @@ class Ledger:
             if len(shelf) == 2:
                 yield from (name for name in _names(self.root / shelf) if not name.startswith("."))
 
+    def states(self) -> Iterator[tuple[str, str]]:
+        """Yield key and state (``label`` or ``failure``) of all records, sorted; no record is read."""
+        for key in self.keys():
+            state = self.state(key)
+            if state is not None:
+                yield key, state
+
     @contextmanager
     def workdir(self, key: str) -> Iterator[Path]:
         """Give a fresh directory beside the record; whatever is not put into the ledger is removed at the end."""

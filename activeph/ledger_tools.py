@@ -1,0 +1,103 @@
+"""What ``activeph ledger`` does: list, verify, bring in, hand out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from activeph.errors import InputError, LabelFailed
+from activeph.identity import label_key
+from activeph.label.result_files import read_results
+from activeph.label.sanity import check_label
+from activeph.records import Entry, Failure, Label
+from activeph.store.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of the structures of some files."""
+
+    added: int
+    known: int
+    refused: tuple[str, ...]  # one sentence each
+
+
+def list_ledger(ledger: Ledger) -> Iterator[dict[str, Any]]:
+    """Yield the facts of every record without reading its arrays: key, state, and what its JSON file says."""
+    for key, state in ledger.states():
+        path = ledger.directory(key) / f"{state}.json"
+        yield {"state": state, **json.loads(path.read_text(encoding="utf-8"))}
+
+
+def verify_ledger(ledger: Ledger) -> Iterator[tuple[str, str | None]]:
+    """Yield every key with what is wrong with its record, None where nothing is.
+
+    Read whole: hashes of the arrays, finite numbers, and the key itself, which configuration and fingerprint must give.
+    """
+    for key in sorted(ledger.keys()):
+        yield key, _problem(ledger, key)
+
+
+def _problem(ledger: Ledger, key: str) -> str | None:
+    try:
+        outcome = ledger.get(key)
+        if outcome is None:
+            return "there is neither label.json nor failure.json"
+        if isinstance(outcome, Failure):
+            return None
+        check_label(outcome)
+    except (InputError, LabelFailed) as error:
+        return str(error)
+    fingerprint = str(outcome.provenance.get("fingerprint"))
+    if label_key(outcome.configuration, fingerprint) != key:
+        return "configuration and fingerprint do not give the key"
+    return None
+
+
+def import_labels(ledger: Ledger, files: Sequence[Path], fingerprint: str | None = None) -> Imported:
+    """Put the labels of finished calculations into the ledger.
+
+    ``fingerprint`` is that of the labeler whose labels they are, so that a campaign with that labeler finds them;
+    without it, it is made of the files' contents, and only exports and other imports see them. Raises InputError
+    where a file cannot be read; calculations that did not converge are refused and named.
+    """
+    added = known = 0
+    refused: list[str] = []
+    for path in files:
+        try:
+            labels = read_results(path)
+        except LabelFailed as error:
+            refused.append(f"{path}: {error.message}")
+            continue
+        name = fingerprint or hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        for label in labels:
+            try:
+                check_label(label)
+            except LabelFailed as error:
+                refused.append(f"{label.provenance.get('source', path)}: {error.message}")
+                continue
+            label = replace(label, provenance={"code": None, **label.provenance, "fingerprint": name})
+            if ledger.put(label_key(label.configuration, name), label.configuration, label):
+                added += 1
+            else:
+                known += 1
+    return Imported(added, known, tuple(refused))
+
+
+def ledger_entries(ledger: Ledger) -> Iterator[Entry]:
+    """Yield all labels as entries for export; the system is the formula, the split is train."""
+    from ase.formula import Formula
+    from ase.symbols import Symbols
+
+    for key, state in ledger.states():
+        if state != "label":
+            continue
+        label = ledger.get(key)
+        if isinstance(label, Label):
+            formula = Formula(str(Symbols(label.configuration.numbers))).reduce()[0]
+            yield Entry(key, label, f"{formula:metal}", math.nan, key, (), "train")

@@ -1,0 +1,88 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.io import write
+
+from activeph.errors import InputError
+from activeph.execute.serial import SerialWorkers
+from activeph.label.replay import ReplayLabeler
+from activeph.labelling import obtain
+from activeph.ledger_tools import import_labels, ledger_entries, list_ledger, verify_ledger
+from activeph.records import Configuration, Failure
+from activeph.store.ledger import Ledger
+
+DATA = Path(__file__).parent / "label" / "data"
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    frames = []
+    for seed in range(3):
+        atoms = bulk("KBr", "rocksalt", 6.775)
+        atoms.positions += np.round(np.random.default_rng(seed).normal(scale=0.1, size=(2, 3)), 3)
+        atoms.info |= {"energy": -1.0 * seed, "gap": 5.0, "vbm": -7.0}
+        atoms.arrays["forces"] = np.full((2, 3), 0.1)
+        frames.append(atoms)
+    write(tmp_path / "labels.extxyz", frames)
+    return tmp_path / "labels.extxyz"
+
+
+def test_imported_labels_are_found_by_a_campaign(labelled: Path, tmp_path: Path) -> None:
+    from ase.io import read
+
+    ledger, labeler = Ledger(tmp_path / "labels"), ReplayLabeler(files=(labelled,))
+    imported = import_labels(ledger, [labelled], labeler.fingerprint)
+    assert (imported.added, imported.known, imported.refused) == (3, 0, ())
+    assert import_labels(ledger, [labelled], labeler.fingerprint).known == 3
+    atoms = read(labelled, index=1)
+    wanted = Configuration(atoms.numbers.astype(np.int64), atoms.positions, atoms.cell.array)  # type: ignore[union-attr]
+    obtain(labeler, [wanted], ledger, SerialWorkers())
+    assert ledger.calculations() == []  # nothing had to be calculated
+
+
+def test_results_of_codes_are_recognised_and_unconverged_ones_refused(tmp_path: Path) -> None:
+    documented = DATA / "written-from-documentation" / "vasprun.xml"
+    unconverged = tmp_path / "vasprun.xml"
+    unconverged.write_text(documented.read_text().replace('"NELM">   100', '"NELM">   2'))
+    ledger = Ledger(tmp_path / "labels")
+    files = [documented, unconverged, DATA / "espresso-6.7-silicon" / "data-file-schema.xml"]
+    imported = import_labels(ledger, files)
+    assert imported.added == 2
+    assert len(imported.refused) == 1
+    assert "no convergence in 2 electronic steps" in imported.refused[0]
+    assert {record["provenance"]["code"] for record in list_ledger(ledger)} == {"vasp", "espresso"}
+    with pytest.raises(InputError, match="must exist but got"):
+        import_labels(ledger, [tmp_path / "none.xml"])
+
+
+def test_verify_finds_each_kind_of_damage(labelled: Path, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "labels")
+    import_labels(ledger, [labelled])
+    first, second, third = sorted(ledger.keys())
+    assert [problem for _, problem in verify_ledger(ledger)] == [None] * 3
+    arrays = bytearray((ledger.directory(first) / "arrays.npz").read_bytes())
+    arrays[100] ^= 1
+    (ledger.directory(first) / "arrays.npz").write_bytes(arrays)
+    record = ledger.directory(second) / "label.json"
+    facts = json.loads(record.read_text())
+    facts["provenance"]["fingerprint"] = "000000000000"
+    record.write_text(json.dumps(facts))
+    (ledger.directory(third) / "label.json").unlink()
+    problems = dict(verify_ledger(ledger))
+    assert "hash of arrays.npz differs" in str(problems[first])
+    assert "do not give the key" in str(problems[second])
+    assert "neither label.json nor failure.json" in str(problems[third])
+
+
+def test_labels_are_handed_out_and_failures_are_not(labelled: Path, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "labels")
+    import_labels(ledger, [labelled])
+    entries = list(ledger_entries(ledger))
+    assert [entry.system for entry in entries] == ["KBr"] * 3
+    ledger.put("ff" * 12, entries[0].label.configuration, Failure("crashed", "a bad node"))
+    assert len(list(ledger_entries(ledger))) == 3
+    states = [record["state"] for record in list_ledger(ledger)]
+    assert sorted(states) == ["failure", "label", "label", "label"]
