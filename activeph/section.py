@@ -56,11 +56,16 @@ def wrong_value(expected: str, remedy: str, got: str | None = None) -> PydanticC
     return PydanticCustomError("activeph", "{expected}; {remedy}", ctx)
 
 
-def existing_path(value: object) -> Path:
-    """Return the absolute path of an existing file; the validator behind :data:`InputPath`."""
+def absolute_path(value: object) -> Path:
+    """Return an absolute path, relative ones counted from the file they stand in."""
     if not isinstance(value, str | Path) or not str(value):
         raise wrong_value("must be the path of a file", "write it relative to the file it stands in")
-    path = Path(os.path.abspath(os.path.join(getattr(value, "folder", ""), os.path.expanduser(value))))
+    return Path(os.path.abspath(os.path.join(getattr(value, "folder", ""), os.path.expanduser(value))))
+
+
+def existing_path(value: object) -> Path:
+    """Return the absolute path of an existing file; the validator behind :data:`InputPath`."""
+    path = absolute_path(value)
     if not os.path.exists(path):
         raise wrong_value("must be the path of an existing file", f"there is no {str(path)!r}")
     return path
@@ -68,3 +73,5 @@ def existing_path(value: object) -> Path:
 
 InputPath = Annotated[Path, BeforeValidator(existing_path)]
 """A file or folder that must exist; absolute after validation."""
+OutputPath = Annotated[Path, BeforeValidator(absolute_path)]
+"""A file or folder that is made where it does not exist; absolute after validation."""

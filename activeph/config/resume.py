@@ -60,9 +60,12 @@ def open_run(campaign: Campaign, directory: RunDirectory) -> Campaign:
 
 
 def resolved(campaign: Campaign) -> dict[str, Any]:
-    """Return every key with its value, the contents of the input files as hashes, and the versions in use."""
+    """Return every key with its value, the contents of the input files as hashes, and the versions in use.
+
+    Folders can be huge and are left to the labeler's fingerprint, which knows what it read there.
+    """
     values = json.loads(campaign.model_dump_json())
-    files = {key: _digest(path) for key, path in _paths(campaign.model_dump())}
+    files = {key: _digest(path) for key, path in _paths(campaign.model_dump()) if path.is_file()}
     return {**values, "files": files, "versions": versions()}
 
 
@@ -142,10 +145,5 @@ def _paths(value: Any, key: str = "") -> Iterator[tuple[str, Path]]:
 
 
 def _digest(path: Path) -> str:
-    """Return 12 hex digits of what a file, or all files of a folder, hold."""
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            digest.update(str(file.relative_to(path)).encode() if file != path else b"")
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:12]
+    """Return 12 hex digits of what a file holds."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -20,6 +20,7 @@ from activeph.label.kpoints import gamma_centred
 from activeph.label.program import require_program
 from activeph.label.program_labeler import ProgramLabeler
 from activeph.records import Configuration
+from activeph.section import InputPath
 
 ANY_STATUS = tuple(range(256))  # versions differ in how they end unconverged; the log tells
 EMPTY_BANDS = 4  # at least, and one per atom
@@ -50,7 +51,7 @@ class Cp2kLabeler(ProgramLabeler):
     """File of the basis sets."""
     potential_file: str = "GTH_POTENTIALS"
     """File of the pseudopotentials."""
-    data_dir: Annotated[Path, Field(strict=False)] | None = None
+    data_dir: InputPath | None = None
     """Where these files are; by default ``CP2K_DATA_DIR``, else ``/usr/share/cp2k``."""
     eps_scf: float = Field(1e-7, gt=0.0)
     """Change of the density matrix at which self-consistency is reached."""

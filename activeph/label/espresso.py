@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -21,6 +21,7 @@ from activeph.label.espresso_xml import read_espresso_xml
 from activeph.label.program import require_program
 from activeph.label.program_labeler import ProgramLabeler
 from activeph.records import Configuration
+from activeph.section import InputPath
 
 UNCONVERGED = 2  # exit status of pw.x
 EMPTY_BANDS = 4  # at least; a fifth of the occupied ones where that is more
@@ -35,7 +36,7 @@ class EspressoLabeler(ProgramLabeler):
     kind: Literal["espresso"] = "espresso"
     pseudopotentials: dict[str, str] = Field(min_length=1)
     """File of each element, such as ``{Si: Si.pbe-n-rrkjus_psl.1.0.0.UPF}``. They choose the functional."""
-    pseudo_dir: Annotated[Path, Field(strict=False)] | None = None
+    pseudo_dir: InputPath | None = None
     """Where they are; by default ``ESPRESSO_PSEUDO``, else ``/usr/share/espresso/pseudo``."""
     ecutwfc: float = Field(50.0, gt=0.0)
     """Cut-off of the wave functions (Ry)."""

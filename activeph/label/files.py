@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
@@ -13,7 +13,7 @@ from activeph.identity import aligned, configuration_key, matching_order
 from activeph.label.fingerprint import settings_fingerprint
 from activeph.label.result_files import RESULT_NAMES, read_result
 from activeph.records import Configuration, Label
-from activeph.section import Section
+from activeph.section import OutputPath, Section
 
 FAILED_NAME = "failed.txt"
 
@@ -26,7 +26,7 @@ class FilesLabeler(Section):
     """
 
     kind: Literal["files"] = "files"
-    directory: Annotated[Path, Field(strict=False)]
+    directory: OutputPath
     """Where the directories are made."""
     name: str = Field(min_length=1)
     """What the results are results of, such as ``hse06-site-workflow-2``: another name, other labels."""

@@ -9,22 +9,21 @@ import math
 import socket
 import time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
 
 from activeph.errors import InputError
 from activeph.label.fingerprint import settings_fingerprint
 from activeph.records import Configuration, Label
-from activeph.section import Section
+from activeph.section import InputPath, Section
 
 
 class MaceLabeler(Section):
     """Energies, forces and stresses of a trained model; it knows no bands, so gap and edges are NaN."""
 
     kind: Literal["mace"] = "mace"
-    model: Annotated[Path, Field(strict=False)]
+    model: InputPath
     """File of the model."""
     device: str = "cpu"
     """Where it runs: ``cpu``, ``cuda``, ``cuda:1``."""

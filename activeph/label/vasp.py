@@ -6,7 +6,7 @@ import hashlib
 import os
 import shlex
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,6 +17,7 @@ from activeph.label.program import require_program
 from activeph.label.program_labeler import ProgramLabeler
 from activeph.label.vasp_xml import read_vasprun
 from activeph.records import Configuration
+from activeph.section import InputPath
 
 MADE_BY_VASP = (
     *("CHG", "CHGCAR", "CONTCAR", "DOSCAR", "EIGENVAL", "IBZKPT", "OSZICAR", "PCDAT", "PROCAR", "REPORT"),
@@ -33,7 +34,7 @@ class VaspLabeler(ProgramLabeler):
     kind: Literal["vasp"] = "vasp"
     command: str = "vasp_std"
     """The program."""
-    potentials: Annotated[Path, Field(strict=False)] | None = None
+    potentials: InputPath | None = None
     """Directory with one directory per potential (``Ag_pv/POTCAR``). Default: ``VASP_PP_PATH/potpaw_PBE``."""
     potential_of: dict[str, str] = Field(min_length=1)
     """Potential of each element, such as ``{Ag: Ag_pv, S: S, Br: Br}``."""

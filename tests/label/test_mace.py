@@ -75,8 +75,12 @@ def test_unknown_elements_are_named(model: Path) -> None:
 
 
 def test_a_missing_model_is_the_users_error(tmp_path: Path) -> None:
+    path = tmp_path / "none.model"
+    path.touch()
+    labeler = MaceLabeler(model=path)
+    path.unlink()
     with pytest.raises(InputError, match="must be the file of a MACE model but got"):
-        _ = MaceLabeler(model=tmp_path / "none.model").fingerprint
+        _ = labeler.fingerprint
 
 
 def test_the_fingerprint_follows_the_file_and_not_its_name(tmp_path: Path) -> None:
