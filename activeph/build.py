@@ -17,6 +17,7 @@ from activeph.identity import aligned
 from activeph.labelling import obtain
 from activeph.progress import Progress
 from activeph.records import Failure, FloatArray, System
+from activeph.renormalisation import renormalised_system
 from activeph.rundir import RunDirectory
 from activeph.state import fold
 from activeph.store.journal import Journal
@@ -75,7 +76,8 @@ def _prepare(
             system = with_force_constants(system, forces, section.displacement)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_phonopy(system, path)
-    return load_system(section.name, section.structure, section.supercell, path)
+    system = load_system(section.name, section.structure, section.supercell, path)
+    return renormalised_system(system, section, campaign, path.parent, ledger, workers, progress)
 
 
 def _label_displacements(

@@ -25,7 +25,7 @@ BOTTOM = {
 PHYSICS = {"phonons", "graphs", "systems"}
 ROLES = {"sample", "models", "select", "label", "execute", "store", "report"}
 SHARED = {"config", "dataset"}  # data in and out, known to the loop and above
-LOOP = {"state", "tasks", "labelling", "proposal", "campaign", "entries"}
+LOOP = {"renormalisation", "state", "tasks", "labelling", "ledger_tools", "proposal", "campaign", "entries"}
 TOP = {"build", "cli"}
 
 

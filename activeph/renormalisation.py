@@ -1,0 +1,116 @@
+"""Renormalised force constants of a campaign: where a sampler asks for them, labelled through the ledger, once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from activeph.config import Campaign, SystemSection
+from activeph.execute.base import Workers
+from activeph.identity import aligned, label_key
+from activeph.labelling import obtain
+from activeph.phonons.renormalise import Round, Settings
+from activeph.progress import Progress
+from activeph.records import Configuration, Label, System
+from activeph.seeds import derive_seed
+from activeph.store.ledger import Ledger
+from activeph.systems import load_system, write_phonopy
+
+
+def renormalised_system(
+    system: System,
+    section: SystemSection,
+    campaign: Campaign,
+    folder: Path,
+    ledger: Ledger,
+    workers: Workers,
+    progress: Progress,
+) -> System:
+    """Return the system with force constants at every temperature at which a sampler renormalises.
+
+    They are files of ``folder`` (``effective-300K.yaml``, readable by phonopy) and always read back from there, with
+    the course of the rounds (``renormalisation.csv``, ``.png``) and the bands before and after (``bands.png``).
+
+    Raises:
+        InputError: a temperature did not converge.
+        Paused: the ledger cannot be written.
+    """
+    temperatures = wanted_temperatures(campaign)
+    if any(not effective_path(folder, T).exists() for T in temperatures):
+        _renormalise(system, section, campaign, folder, ledger, workers, progress)
+    return with_stored(system, section, folder)
+
+
+def with_stored(system: System, section: SystemSection, folder: Path) -> System:
+    """Return the system with all renormalised force constants that a folder holds."""
+    found = {}
+    for path in sorted(folder.glob("effective-*K.yaml")):
+        temperature = float(path.stem.removeprefix("effective-").removesuffix("K"))
+        constants = load_system(section.name, section.structure, section.supercell, path).force_constants
+        if constants is not None:
+            found[temperature] = constants
+    return dataclasses.replace(system, effective_force_constants=found)
+
+
+def effective_path(folder: Path, temperature: float) -> Path:
+    """Return the file of the force constants at a temperature."""
+    return folder / f"effective-{temperature:g}K.yaml"
+
+
+def wanted_temperatures(campaign: Campaign) -> list[float]:
+    """Return the temperatures (K), rising, at which any sampler of the campaign renormalises."""
+    samplers = [*(arm.sample for arm in campaign.arms.values()), campaign.test.sample]
+    found = {T for sampler in samplers for T in _wanted(sampler, ())}
+    return sorted(found)
+
+
+def _wanted(sampler: Any, inherited: Sequence[float]) -> Iterator[float]:
+    temperatures = getattr(sampler, "temperatures", None) or inherited
+    if getattr(sampler, "imaginary", None) == "renormalise":
+        yield from temperatures
+    for part in getattr(sampler, "parts", ()):
+        yield from _wanted(part.sample, temperatures)
+
+
+def _renormalise(
+    system: System,
+    section: SystemSection,
+    campaign: Campaign,
+    folder: Path,
+    ledger: Ledger,
+    workers: Workers,
+    progress: Progress,
+) -> None:
+    from activeph.systems import effective_spectra, plot_rounds, plot_spectra, renormalised, write_rounds
+
+    keys = section.renormalise
+    labeler = keys.label or campaign.label
+    settings = Settings(
+        draws=keys.draws,
+        max_rounds=keys.max_rounds,
+        frequency_tolerance=keys.frequency_tolerance,
+        energy_tolerance=keys.energy_tolerance,
+    )
+
+    def label(batch: Sequence[Configuration]) -> list[Label | None]:
+        with progress.stage(f"{section.name}: renormalising", len(batch)) as stage:
+            found = obtain(labeler, batch, ledger, workers, lambda _: stage.advance())
+        answers = [(found[label_key(one, labeler.fingerprint)], one) for one in batch]
+        return [aligned(answer, one) if isinstance(answer, Label) else None for answer, one in answers]
+
+    def watch(temperature: float, result: Round) -> None:
+        lowest, error = result.frequencies[0], result.frequency_errors[0]
+        progress.say(
+            f"{section.name} at {temperature:g} K, {result.n_labels} labels: lowest mode {lowest:.2f} ± {error:.2f} "
+            f"THz, free energy {result.free_energy:.4f} ± {result.free_energy_error:.4f} eV/atom"
+        )
+
+    seed = derive_seed("renormalise", section.name)
+    found, rounds = renormalised(system, wanted_temperatures(campaign), label, settings, seed, watch)
+    write_rounds(rounds, folder / "renormalisation.csv")
+    plot_rounds(rounds, folder / "renormalisation.png")
+    plot_spectra(effective_spectra(found), folder / "bands.png")
+    for temperature, constants in found.effective_force_constants.items():
+        write_phonopy(dataclasses.replace(system, force_constants=constants), effective_path(folder, temperature))
