@@ -7,11 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
+from activeph.build import run_campaign
 from activeph.errors import InputError, Paused
 from activeph.execute.parsl_executor import ParslExecutor, SlurmExecutor, seconds
-from activeph.records import Done, Failed
+from activeph.progress import NoProgress
+from activeph.records import Done, Failed, Label
+from activeph.store.ledger import Ledger
 
 HERE = Path(__file__).parent
 START = HERE.parents[1] / ".ci" / "start-slurm"
@@ -143,6 +147,49 @@ def test_a_submission_that_fails_after_all_or_not(
         else:
             with pytest.raises(Paused, match="the scheduler gives no jobs"):
                 list(workers.map(square, [3]))
+
+
+@pytest.mark.integration
+def test_a_whole_campaign_runs_on_slurm_and_ends_as_it_does_here(
+    slurm: SlurmExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activeph.build.draw_report", lambda directory: None)
+    data = HERE.parent / "data" / "kbr"
+    content = {
+        "name": "on-slurm",
+        "systems": [
+            {
+                "name": "KBr",
+                "structure": str(data / "KBr.vasp"),
+                "supercell": [2, 2, 2],
+                "force_constants": str(data / "phonopy_params.yaml"),
+            }
+        ],
+        "pool": 200,
+        "label": {"kind": "xtb"},
+        "targets": ["band_gap"],
+        "model": {"kind": "modes", "members": 2},
+        "budget": {"labels": 8, "initial": 4, "batch": 4, "repeats": 1},
+        "test": {"n": 4},
+    }
+    found = []
+    for name, execute in (("slurm", slurm.model_dump(mode="json")), ("here", {"kind": "processes", "workers": 2})):
+        (tmp_path / name).mkdir()
+        file = tmp_path / name / "campaign.yaml"
+        file.write_text(yaml.safe_dump({**content, "execute": execute}))
+        run_campaign(file, tmp_path / name / "run", NoProgress())
+        ledger = Ledger(tmp_path / name / "run" / "labels")
+        found.append({key: ledger.get(key) for key in sorted(ledger.keys())})
+        assert {calculation["outcome"] for calculation in ledger.calculations()} == {"label"}
+    on_slurm, here = found
+    assert list(on_slurm) == list(here)
+    assert len(here) >= 12
+    for key, label in here.items():
+        other = on_slurm[key]
+        assert isinstance(label, Label)
+        assert isinstance(other, Label)
+        assert other.energy == label.energy
+    assert jobs() == []
 
 
 @pytest.mark.integration
