@@ -37,6 +37,7 @@ def command(file: Path, output: Path | None, picture: Path | None) -> None:
 
 
 def _with_force_constants(campaign: Campaign, section: SystemSection, output: Path | None) -> System:
+    from activeph.renormalisation import with_stored
     from activeph.systems import load_system
 
     path = section.force_constants if isinstance(section.force_constants, Path) else None
@@ -47,7 +48,8 @@ def _with_force_constants(campaign: Campaign, section: SystemSection, output: Pa
                 f"{section.name} must have force constants but got none in {path}; "
                 f"'activeph run {campaign.source}' computes them first of all"
             )
-    return load_system(section.name, section.structure, section.supercell, path)
+    system = load_system(section.name, section.structure, section.supercell, path)
+    return with_stored(system, section, default_run(campaign.name, output).system(section.name).parent)
 
 
 def _tell_frequencies(system: System) -> None:
@@ -68,6 +70,7 @@ def _tell_displacements(campaign: Campaign, system: System) -> None:
 
     from activeph.phonons.modes import harmonic_modes
     from activeph.phonons.thermal import rms_per_species, thermal_amplitudes
+    from activeph.sample.phonon import effective_system
 
     samplers: list[Any] = [arm.sample for arm in campaign.arms.values()]
     policy = next((sampler for sampler in samplers if hasattr(sampler, "imaginary")), None)
@@ -76,6 +79,8 @@ def _tell_displacements(campaign: Campaign, system: System) -> None:
     numbers = system.supercell.numbers[system.primitive_atoms]
     for temperature in campaign.temperatures:
         try:
+            if choice[1] == "renormalise":
+                modes = harmonic_modes(effective_system(system, temperature))
             amplitudes = thermal_amplitudes(modes, temperature, *choice)
         except InputError as error:
             click.echo(f"  no thermal displacements: {error}")
