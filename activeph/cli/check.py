@@ -31,6 +31,9 @@ def command(file: Path, no_label: bool) -> None:
 
     campaign = load_campaign(file)
     check_inputs(campaign)
+    check_executor = getattr(campaign.execute, "check", None)
+    if check_executor is not None:
+        check_executor()
     click.echo(f"{file}: the file is valid")
     systems = _systems(campaign)
     if no_label:

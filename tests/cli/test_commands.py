@@ -12,6 +12,7 @@ import pytest
 from activeph import build as activeph_build
 from activeph.cli.init import suggest_supercell
 from activeph.config import load_campaign
+from activeph.report import figures
 
 
 def test_a_campaign_from_the_first_command_to_the_last(activeph, folder: Path) -> None:
@@ -40,15 +41,19 @@ def test_a_campaign_from_the_first_command_to_the_last(activeph, folder: Path) -
     assert table.startswith("tiny: complete, round 1\n")
     assert "4/4 ✓" in table
 
-    plotted = activeph("plot", "runs/tiny")
-    assert plotted.code == 0
-    assert "runs/tiny/report/learning-curve.svg" in plotted.out
+    assert (folder / "runs/tiny/report/learning-curve.svg").exists()
 
     for file_format in ("extxyz", "ase-db", "hdf5"):
         exported = activeph("export", "runs/tiny", "--format", file_format, "-o", f"data.{file_format}")
         assert exported.code == 0, exported.err
         assert (folder / f"data.{file_format}").exists()
         assert "4 test" in exported.out
+
+
+def test_plot_names_what_it_drew(activeph, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "write_figures", lambda directory: [directory / "report" / "a.png"])
+    assert activeph("plot", "runs/tiny").out == "runs/tiny/report/a.png\n"
+    assert activeph("plot", "nowhere").code == 2
 
 
 def test_run_passes_the_output_on(activeph, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import ase.io
 import numpy as np
 import pytest
 
+from activeph import build as activeph_build
 from activeph.targets import EV_PER_A3_IN_GPA
 
 
@@ -32,10 +33,12 @@ def test_compare_shows_a_row_per_run_arm_and_target(activeph, run: Path, folder:
     assert activeph("compare", "runs/tiny", "nowhere").code == 2
 
 
-def test_report_writes_the_page(activeph, run: Path) -> None:
+def test_report_names_the_page_and_gives_the_answer(activeph, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activeph_build, "draw_report", lambda paths: paths.report / "report.html")
     answer = activeph("report", "runs/tiny")
     assert answer.code == 0
-    assert (run / "report" / "report.html").exists()
+    assert answer.out.startswith(f"{run / 'report' / 'report.html'}\n")
+    assert "active-phonon" in answer.out
 
 
 def test_phonons_from_the_run(activeph, run: Path, folder: Path) -> None:

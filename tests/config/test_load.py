@@ -128,7 +128,7 @@ def mutations(draw: st.DrawFn) -> str:
     return "\n".join(lines) + "\n"
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=mutations())
 def test_any_mutation_gives_a_campaign_or_one_sentence(text: str, folder: Path) -> None:
     path = folder / "c.yaml"
