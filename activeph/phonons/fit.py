@@ -124,6 +124,16 @@ class ForceConstantFit:
         return result
 
 
+def exchanged(system: System, constants: FloatArray) -> FloatArray:
+    """Return compact force constants [n_prim, N, 3, 3] with the atoms of each pair exchanged: the same for true ones."""
+    lattice = primitive_lattice(system)
+    opposite = lattice.opposite()
+    by_cell = constants[:, lattice.atoms][:, :, opposite]  # [a, b, L, 3, 3], translation -l
+    result = np.empty_like(constants)
+    result[:, lattice.atoms] = by_cell.transpose(1, 0, 2, 4, 3)
+    return result
+
+
 def full_force_constants(system: System, constants: FloatArray) -> FloatArray:
     """Return force constants between all pairs [N, N, 3, 3] of the compact ones of a system."""
     lattice = primitive_lattice(system)

@@ -54,6 +54,10 @@ class Lattice:
         """Return the index [L] of each translation plus ``vector`` [3], modulo the supercell."""
         return np.array([self._index[key] for key in self._keys(self.translations + vector)], dtype=np.int64)
 
+    def opposite(self) -> IntArray:
+        """Return the index [L] of minus each translation, modulo the supercell."""
+        return np.array([self._index[key] for key in self._keys(-self.translations)], dtype=np.int64)
+
     @cached_property
     def _index(self) -> dict[tuple[int, ...], int]:
         return {key: index for index, key in enumerate(self._keys(self.translations))}

@@ -32,6 +32,8 @@ class RandomSampler(Thermal):
     distance: float | Annotated[tuple[float, float], Field(strict=False)] | None = None
     """Å, for `uniform` and `one-sided`: one value, or [lowest, highest] of which each candidate draws its own; null:
     0.3, or [0.25, 1.25] for `one-sided`."""
+    by_species: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """Factor on the displacements of an element, such as {H: 2.0, Pb: 0.5}; 1 for those that are not named."""
 
     def pool(self, system: System, n: int, seed: int) -> DrawnPool:
         """Return ``n`` candidates.
@@ -44,10 +46,24 @@ class RandomSampler(Thermal):
         if distribution == "matched":
             temperatures = self.temperatures_or_refuse()
             deviations = np.array([_matched(system, *ensemble) for ensemble in self.ensembles(system)])
+            deviations *= self._factors(system)
             return DrawnPool(name, system, n, seed, temperatures, _Normal(deviations), self)
         low, high = self._distances(distribution)
-        draw = _Uniform(len(system.supercell.numbers), low, high, distribution == "one-sided", self.amplitude)
+        draw = _Uniform(self.amplitude * self._factors(system), low, high, distribution == "one-sided")
         return DrawnPool(name, system, n, seed, np.array([np.nan]), draw, self)
+
+    def _factors(self, system: System) -> FloatArray:
+        """Return the factor [N] of each atom."""
+        from ase.data import chemical_symbols
+
+        symbols = [chemical_symbols[Z] for Z in system.supercell.numbers]
+        unknown = sorted(set(self.by_species) - set(symbols))
+        if unknown:
+            raise InputError(
+                f"by_species must name elements of system {system.name!r} but got {', '.join(unknown)}; "
+                f"it has {', '.join(sorted(set(symbols)))}"
+            )
+        return np.array([self.by_species.get(symbol, 1.0) for symbol in symbols])
 
     def _distances(self, distribution: str) -> tuple[float, float]:
         default = (0.25, 1.25) if distribution == "one-sided" else 0.3
@@ -94,11 +110,11 @@ class _Normal:
 class _Uniform:
     """Uniform displacements in ±d or 0..d, with d itself uniform between two bounds per candidate."""
 
-    def __init__(self, n_atoms: int, low: float, high: float, one_sided: bool, factor: float) -> None:
-        self._n_atoms, self._low, self._high, self._one_sided = n_atoms, low * factor, high * factor, one_sided
+    def __init__(self, factors: FloatArray, low: float, high: float, one_sided: bool) -> None:
+        self._factors, self._low, self._high, self._one_sided = factors, low, high, one_sided
 
     def __call__(self, bits: np.random.SFC64, temperatures: IntArray) -> NDArray[np.floating]:
         rng = np.random.Generator(bits)
         distances = rng.uniform(self._low, self._high, (len(temperatures), 1, 1))
-        values = rng.random((len(temperatures), self._n_atoms, 3))
-        return np.asarray(distances * (values if self._one_sided else 2 * values - 1))
+        values = rng.random((len(temperatures), len(self._factors), 3))
+        return np.asarray(distances * self._factors[:, None] * (values if self._one_sided else 2 * values - 1))

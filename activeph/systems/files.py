@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from activeph.errors import InputError
-from activeph.phonons.fit import ForceConstantFit, full_force_constants
+from activeph.phonons.fit import ForceConstantFit, exchanged
 from activeph.phonons.transfer import matched_sites, transferred
 from activeph.records import FloatArray, System
 from activeph.systems.load import check_file, compact, new_phonopy, phonopy_of, system_of
@@ -236,13 +236,12 @@ def _in_electronvolt(phonon: Any, unit: str) -> tuple[Any, float, float]:
     constants = np.array(result.force_constants)
     largest = max(float(np.abs(constants).max()), 1e-12)
     drift = float(np.abs(constants.sum(axis=1)).max()) / largest
-    full = full_force_constants(system_of("read", result), constants)
-    exchanged = float(np.abs(full - full.transpose(1, 0, 3, 2)).max()) / largest
+    difference = float(np.abs(constants - exchanged(system_of("read", result), constants)).max()) / largest
     result.symmetrize_force_constants(level=3, show_drift=False)
     if phonon.nac_params is not None:
         factor = get_calculator_physical_units(None).nac_factor
         result.nac_params = {**phonon.nac_params, "factor": factor}
-    return result, drift, exchanged
+    return result, drift, difference
 
 
 def _bare(system: System) -> System:

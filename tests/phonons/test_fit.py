@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from activeph.errors import InputError
-from activeph.phonons.fit import ForceConstantFit, full_force_constants
+from activeph.phonons.fit import ForceConstantFit, exchanged, full_force_constants
 from activeph.records import System
 
 Builder = Callable[..., System]
@@ -44,6 +44,16 @@ def test_projection_keeps_symmetric_constants_and_removes_the_rest(crystal: Buil
     np.testing.assert_allclose(fit.constants(fit.parameters(projected)), projected, atol=1e-9)
     distance = np.linalg.norm(noisy - projected)
     assert distance <= np.linalg.norm(noisy - system.force_constants)  # the nearest symmetric ones
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_exchanging_the_atoms_of_each_pair(crystal: Builder, name: str) -> None:
+    system = crystal(name)
+    np.testing.assert_allclose(exchanged(system, system.force_constants), system.force_constants, atol=1e-12)
+    noisy = system.force_constants + np.random.default_rng(1).normal(size=system.force_constants.shape)
+    full = full_force_constants(system, noisy)
+    truth = full.transpose(1, 0, 3, 2)[system.primitive_atoms]
+    np.testing.assert_allclose(exchanged(system, noisy), truth, atol=1e-12)
 
 
 def test_fit_equals_that_of_symfc(crystal: Builder) -> None:

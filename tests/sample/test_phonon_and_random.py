@@ -87,6 +87,26 @@ def test_uniform_is_centred_and_one_sided_is_not(crystal: Builder) -> None:
     assert largest.mean() == pytest.approx(0.75, abs=0.02)
 
 
+def test_factors_by_species(crystal: Builder) -> None:
+    system = crystal("perovskite")
+    numbers = system.supercell.numbers
+    u, _ = _displacements(
+        RandomSampler(distribution="uniform", distance=0.1, by_species={"O": 2.0, "Ti": 0.0}, minimum_distance=0.0),
+        system,
+    )
+    largest = [np.abs(u[:, numbers == Z]).max() for Z in (38, 22, 8)]
+    np.testing.assert_allclose(largest, [0.1, 0.0, 0.2], rtol=0.01)
+    plain = RandomSampler(temperatures=(300.0,), minimum_distance=0.0)
+    wide, _ = _displacements(plain.model_copy(update={"by_species": {"O": 2.0}}), system)
+    u, _ = _displacements(plain, system)
+    ratio = wide[:, numbers == 8].std() / u[:, numbers == 8].std()
+    assert ratio == pytest.approx(2.0, rel=0.03)
+    with pytest.raises(
+        InputError, match="by_species must name elements of system 'perovskite' but got H; it has O, Sr"
+    ):
+        RandomSampler(distribution="uniform", by_species={"H": 1.0}).pool(system, 5, 1)
+
+
 def test_random_without_force_constants(crystal: Builder) -> None:
     bare = dataclasses.replace(crystal("perovskite"), force_constants=None)
     u, _ = _displacements(RandomSampler(temperatures=(300.0,)), bare)
