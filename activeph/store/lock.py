@@ -133,9 +133,10 @@ def _boot() -> str | None:
 
 
 def _start_time(pid: int) -> str | None:
-    """Return when a process started, in clock ticks since boot; None where that is not known."""
+    """Return when a process started, in clock ticks since boot; None where that is not known or it is dead already."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
-    return text.rpartition(")")[2].split()[19]  # field 22 of proc(5); the name before it may hold blanks
+    fields = text.rpartition(")")[2].split()  # from field 3 of proc(5) on; the name before it may hold blanks
+    return None if fields[0] in "ZX" else fields[19]  # a zombie has a number, but nobody is there

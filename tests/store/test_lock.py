@@ -108,3 +108,16 @@ def test_of_many_drivers_started_at_once_one_gets_in(tmp_path: Path) -> None:
     if time.monotonic() - start < 1.4 * 2:  # all were started while the first could still hold it
         assert len(winners) == 1
     assert winners
+
+
+def test_a_dead_holder_that_nobody_has_buried_does_not_count(tmp_path: Path) -> None:
+    process = hold_elsewhere(tmp_path)
+    process.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert holder(tmp_path) is None  # the process is a zombie: its parent, this test, has not waited for it
+    with DirectoryLock(tmp_path):
+        pass
+    process.wait()
