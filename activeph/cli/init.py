@@ -41,7 +41,7 @@ pool: 2000  # candidates per round; they cost no labels
 
 label:  # the electronic-structure code
 {label}
-model: {{kind: gnn}}  # an ensemble of graph networks
+model: {{kind: modes-gnn}}  # normal modes first, graph networks for what they leave
 budget:
   labels: {labels}  # per arm and repeat, the initial ones included
   initial: {batch}  # drawn at random to begin with

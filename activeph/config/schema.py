@@ -143,7 +143,7 @@ class Campaign(Section):
     """Number of candidates in the pool of each round."""
     label: Annotated[Labeler, Role("labelers")]
     """Labeler: the electronic-structure code and its settings."""
-    model: Annotated[Model, Role("models")] = Field(default="gnn", validate_default=True)  # type: ignore[assignment]
+    model: Annotated[Model, Role("models")] = Field(default="modes-gnn", validate_default=True)  # type: ignore[assignment]
     """Model that learns the targets."""
     budget: Budget = Field(default=Budget(), validate_default=True)
     """Labels to spend."""

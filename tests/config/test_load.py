@@ -44,7 +44,7 @@ def test_the_shortest_file_has_the_defaults_of_the_design(write: Callable[[str],
     assert campaign.baseline == "random"
     assert (campaign.budget.labels, campaign.budget.initial, campaign.budget.batch) == (250, 25, 25)
     assert (campaign.budget.repeats, campaign.test.n, campaign.pool) == (3, 100, 2000)
-    assert (campaign.label.kind, campaign.model.kind, campaign.execute.kind) == ("xtb", "gnn", "processes")
+    assert (campaign.label.kind, campaign.model.kind, campaign.execute.kind) == ("xtb", "modes-gnn", "processes")
     check_inputs(campaign)
 
 
