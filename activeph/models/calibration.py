@@ -69,16 +69,17 @@ def _fit_one(errors: FloatArray, deviations: FloatArray) -> tuple[float, float]:
     spread = float(np.median(deviations))
     if typical <= 0 or spread <= 0:
         return max(typical, 0.0), 1.0
-    best: tuple[float, float, float, float] | None = None
-    for share in np.linspace(0.0, 1.0, 11):  # of the typical variance that is the same for all
-        for stretch in np.geomspace(0.6, 1.7, 21):
-            floor = stretch * typical * np.sqrt(share)
-            factor = stretch * typical / spread * np.sqrt(1 - share)
-            quality = calibration_metrics(errors, np.sqrt(floor**2 + (factor * deviations) ** 2) + 1e-12 * typical)
-            rank = (round(quality["miscalibration_area"] / 0.005), quality["nll"], floor, factor)
-            best = rank if best is None else min(best, rank)
-    assert best is not None
-    return best[2], best[3]
+    shares, stretches = np.meshgrid(np.linspace(0.0, 1.0, 7), np.geomspace(0.6, 1.7, 17), indexing="ij")
+    floors = (stretches * typical * np.sqrt(shares)).ravel()  # shares: of the typical variance that is equal for all
+    factors = (stretches * typical / spread * np.sqrt(1 - shares)).ravel()
+    trials = np.sqrt(floors[:, None] ** 2 + (factors[:, None] * deviations) ** 2) + 1e-12 * typical  # [trial, S]
+    ratios = np.abs(errors) / trials
+    halves = norm.ppf(0.5 + LEVELS / 2)
+    observed = np.stack([np.mean(ratios <= half, axis=1) for half in halves], axis=1)
+    areas = np.mean(np.abs(observed - LEVELS), axis=1)
+    costs = np.mean(0.5 * ratios**2 + np.log(trials), axis=1)
+    best = np.lexsort((costs, np.round(areas / 0.005)))[0]
+    return float(floors[best]), float(factors[best])
 
 
 class RecalibratedPredictor:

@@ -8,6 +8,7 @@ Processes for Machine Learning", chapter 5); inputs and targets come scaled to u
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,12 +31,24 @@ class Posterior:
     parameters: FloatArray  # [4] logarithms
     mean_weights: FloatArray  # [n]
     draw_weights: FloatArray  # [n]
+    noise: FloatArray  # [n] variances
     residuals: FloatArray  # [n] leave-one-out errors: label minus what the others predict
+    residual_deviations: FloatArray  # [n] standard deviations that the others expect of them, without noise
     seed: int  # of the draw
 
     def mean(self, inputs: FloatArray) -> FloatArray:
         """Return the posterior mean [S]."""
         return kernel(inputs, self.inputs, self.parameters) @ self.mean_weights
+
+    def standard_deviation(self, inputs: FloatArray) -> FloatArray:
+        """Return the posterior standard deviation [S], without noise."""
+        across = kernel(inputs, self.inputs, self.parameters)
+        prior = np.exp(2 * self.parameters[0]) * (1 + np.mean(inputs**2, axis=1)) + np.exp(2 * self.parameters[1])
+        return np.asarray(np.sqrt(np.maximum(prior - np.sum((across @ self._inverse) * across, axis=1), 0)))
+
+    @functools.cached_property
+    def _inverse(self) -> FloatArray:
+        return np.asarray(np.linalg.inv(kernel(self.inputs, self.inputs, self.parameters) + np.diag(self.noise)))
 
     def deviation(self, inputs: FloatArray) -> FloatArray:
         """Return what one draw from the posterior adds to the mean [S] (Matheron's rule, arXiv:2002.09309)."""
@@ -61,7 +74,17 @@ def fit_posterior(inputs: FloatArray, targets: FloatArray, seed: int, start: Flo
     mean_weights = inverse @ targets
     rng = np.random.Generator(np.random.SFC64(seed))
     drawn = prior_draw(inputs, parameters, seed) + np.sqrt(noise) * rng.normal(size=len(targets))
-    return Posterior(inputs, parameters, mean_weights, inverse @ drawn, mean_weights / np.diag(inverse), seed)
+    variances = np.maximum(1 / np.diag(inverse) - noise, 0)
+    return Posterior(
+        inputs=inputs,
+        parameters=parameters,
+        mean_weights=mean_weights,
+        draw_weights=inverse @ drawn,
+        noise=noise,
+        residuals=mean_weights / np.diag(inverse),
+        residual_deviations=np.sqrt(variances),
+        seed=seed,
+    )
 
 
 def prior_draw(inputs: FloatArray, parameters: FloatArray, seed: int) -> FloatArray:

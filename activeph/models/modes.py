@@ -11,12 +11,23 @@ import numpy as np
 from pydantic import Field
 
 from activeph.errors import InputError
+from activeph.models.calibration import Recalibration, fit_recalibration
 from activeph.models.gaussian_process import Posterior, fit_posterior
 from activeph.models.invariants import ModeInvariants
 from activeph.models.scaling import Scaling, fit_scaling
 from activeph.records import Block, Dataset, FloatArray, Prediction, System
 from activeph.section import Section
 from activeph.seeds import derive_seed, generator
+
+POSTERIOR_ARRAYS = (
+    "parameters",
+    "mean_weights",
+    "draw_weights",
+    "noise",
+    "residuals",
+    "residual_deviations",
+    "seed",
+)
 
 
 class ModesModel(Section):
@@ -55,6 +66,7 @@ class SystemFit:
     mean: FloatArray  # [P]
     deviation: FloatArray  # [P]
     posteriors: tuple[Posterior, ...]  # P
+    recalibration: Recalibration  # of scaled outputs
 
     def inputs(self, invariants: FloatArray) -> FloatArray:
         """Return what the regressions read [B, m]."""
@@ -108,7 +120,9 @@ def _fit_system(invariants: FloatArray, targets: FloatArray, seed: int) -> Syste
     posteriors = tuple(
         fit_posterior(inputs, outputs[:, p], derive_seed("draw", seed, p)) for p in range(outputs.shape[1])
     )
-    return SystemFit(centre, spread, mean, deviation, posteriors)
+    errors = np.stack([posterior.residuals for posterior in posteriors], axis=1)
+    expected = np.stack([posterior.residual_deviations for posterior in posteriors], axis=1)
+    return SystemFit(centre, spread, mean, deviation, posteriors, fit_recalibration(errors, expected))
 
 
 def _spread(values: FloatArray) -> FloatArray:
@@ -130,13 +144,8 @@ class ModesPredictor:
     def predict(self, block: Block) -> Prediction:
         """Return members' values and features; raises InputError where the block's system has no modes."""
         invariants = self._evaluate(block)
-        means, deviations = zip(*(_evaluate_fit(fit, block.system, invariants) for fit in self._fits), strict=True)
-        spread = np.array(deviations)
-        if len(spread) > 1:  # centred, so that the mean over members is the posterior mean and not K draws' mean
-            spread = (spread - spread.mean(axis=0)) * np.sqrt(len(spread) / (len(spread) - 1))
-        else:
-            spread = np.zeros_like(spread)
-        scaled = np.array(means) + spread
+        means, draws = zip(*(_evaluate_fit(fit, block.system, invariants) for fit in self._fits), strict=True)
+        scaled = np.array(means) + _spread_out(np.array(draws), self._deviations(block.system, invariants))
         members = np.stack([fit.scaling.backward(block, value) for fit, value in zip(self._fits, scaled, strict=True)])
         return Prediction(members, self._features(block.system, invariants), self.scale)
 
@@ -147,6 +156,15 @@ class ModesPredictor:
             self._invariants[block.system] = ModeInvariants(self._systems[block.system])
         return self._invariants[block.system].evaluate(block)
 
+    def _deviations(self, system: str, invariants: FloatArray) -> FloatArray:
+        """Return recalibrated standard deviations [B, P] of scaled targets; 1 for a system without labels."""
+        own = self._fits[0].systems.get(system)
+        if own is None:
+            return np.ones((len(invariants), len(self.scale)))
+        inputs = own.inputs(invariants)
+        expected = np.stack([posterior.standard_deviation(inputs) for posterior in own.posteriors], axis=1)
+        return own.recalibration.apply(expected) * own.deviation
+
     def _features(self, system: str, invariants: FloatArray) -> FloatArray:
         """Return scaled invariants, projected so that all systems have equally many and none lies near another's."""
         fit = self._fits[0].systems.get(system)
@@ -155,6 +173,17 @@ class ModesPredictor:
         projection = rng.normal(size=(inputs.shape[1], self._width))
         away = rng.normal(size=self._width) * np.sqrt(2.0 / self._width)
         return np.asarray(inputs @ projection / np.sqrt(inputs.shape[1] * self._width) + away)
+
+
+def _spread_out(draws: FloatArray, deviations: FloatArray) -> FloatArray:
+    """Return what members [K, B, P] add to the posterior mean: draws, with mean 0 and the given sample deviation.
+
+    So K members already have the posterior's mean and spread, not those of K random draws. Equal draws add nothing.
+    """
+    centred = draws - draws.mean(axis=0)
+    sample = np.sqrt(np.sum(centred**2, axis=0) / max(len(draws) - 1, 1))
+    equal = sample <= 1e-12 * (1e-12 + np.abs(draws).max(axis=0))
+    return np.where(equal, 0.0, centred / np.where(equal, 1.0, sample) * deviations)
 
 
 def _evaluate_fit(fit: ModesFit, system: str, invariants: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -190,7 +219,8 @@ def write_fit(fit: ModesFit) -> bytes:
     for number, own in enumerate(fit.systems.values()):
         arrays |= {f"{number}/{name}": getattr(own, name) for name in ("centre", "spread", "mean", "deviation")}
         arrays[f"{number}/inputs"] = own.posteriors[0].inputs
-        for name in ("parameters", "mean_weights", "draw_weights", "residuals", "seed"):
+        arrays |= {f"{number}/{name}": getattr(own.recalibration, name) for name in ("floors", "factors")}
+        for name in POSTERIOR_ARRAYS:
             arrays[f"{number}/{name}"] = np.array([getattr(posterior, name) for posterior in own.posteriors])
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
@@ -207,11 +237,11 @@ def read_fit(state: bytes) -> ModesFit:
 
 def _read_system(arrays: Mapping[str, FloatArray], number: int) -> SystemFit:
     inputs = arrays[f"{number}/inputs"]
-    names = ("parameters", "mean_weights", "draw_weights", "residuals", "seed")
-    columns = {name: arrays[f"{number}/{name}"] for name in names}
+    columns = {name: arrays[f"{number}/{name}"] for name in POSTERIOR_ARRAYS}
     posteriors = tuple(
         Posterior(inputs, **{name: values[p] for name, values in columns.items()})
         for p in range(len(columns["parameters"]))
     )
     centre, spread, mean, deviation = (arrays[f"{number}/{name}"] for name in ("centre", "spread", "mean", "deviation"))
-    return SystemFit(centre, spread, mean, deviation, posteriors)
+    recalibration = Recalibration(arrays[f"{number}/floors"], arrays[f"{number}/factors"])
+    return SystemFit(centre, spread, mean, deviation, posteriors, recalibration)

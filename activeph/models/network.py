@@ -20,6 +20,7 @@ from activeph.models.scaling import Scaling, fit_scaling, held_out, sketch
 from activeph.models.training import Examples, Plan, Trained, evaluate, train
 from activeph.records import Block, Dataset, FloatArray, IntArray, Prediction, System
 
+MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in standard deviations
 USEFUL = 0.7  # an earlier state is trained on where its held-out loss is below this share of the untrained network's
 
 
@@ -63,8 +64,16 @@ class Member:
 class NetworkPredictor:
     """An ensemble of networks that share one neighbour list per system."""
 
-    def __init__(self, model: NetworkModel, members: Sequence[Member], finder: NeighbourFinder, width: int) -> None:
+    def __init__(
+        self,
+        model: NetworkModel,
+        members: Sequence[Member],
+        finder: NeighbourFinder,
+        width: int,
+        spread_factors: FloatArray,
+    ) -> None:
         self._model = model
+        self._spread_factors = spread_factors
         self._members = members
         self._finder = finder
         self._width = width
@@ -91,8 +100,10 @@ class NetworkPredictor:
                 scaled, last = member.network(graph)
                 values[k].append(member.scaling.backward(part, scaled.double().numpy()))
                 features[k].append((last.double().numpy() - member.centre) / member.spread)
+        members = np.stack([np.concatenate(parts) for parts in values])
+        mean = members.mean(axis=0)
         return Prediction(
-            np.stack([np.concatenate(parts) for parts in values]),
+            mean + self._spread_factors * (members - mean),
             sketch([np.concatenate(parts) for parts in features], self._width),
             np.mean([member.scaling.scale for member in self._members], axis=0),
         )
@@ -145,7 +156,8 @@ def fit_network(
         "spread": _spread(features),
         "split_seed": split_seed,
         "held_out": torch.from_numpy(np.flatnonzero(out)),
-        "held_out_values": torch.from_numpy((scaled * scaling.scale + offsets)[out]),
+        "values": torch.from_numpy(scaled * scaling.scale + offsets),
+        "targets": torch.from_numpy(dataset.targets),
         "held_out_loss": trained.loss,
         "curve": trained.curve,
     }
@@ -175,7 +187,8 @@ def _train_again(
 def held_out_predictions(state: bytes) -> tuple[IntArray, FloatArray]:
     """Return which rows of its dataset a member did not train on [H], and what it predicts for them [H, P]."""
     record = _read(state)
-    return record["held_out"].numpy(), record["held_out_values"].numpy()
+    rows = record["held_out"].numpy()
+    return rows, record["values"].numpy()[rows]
 
 
 def load_networks(
@@ -184,8 +197,33 @@ def load_networks(
     """Return the ensemble made of members' states, its features sketched to ``width``."""
     if not states:
         raise InputError("an ensemble must have at least one member but got none; train it first.")
-    members = [_member(model, _read(state)) for state in states]
-    return NetworkPredictor(model, members, NeighbourFinder(systems, model.cutoff), width)
+    records = [_read(state) for state in states]
+    members = [_member(model, record) for record in records]
+    return NetworkPredictor(model, members, NeighbourFinder(systems, model.cutoff), width, _spread_factors(records))
+
+
+def _spread_factors(records: Sequence[Mapping[str, Any]]) -> FloatArray:
+    """Return by how much members must move apart [P] so that their spread is the size of their held-out errors.
+
+    Both are compared label by label on the dataset that all members share; medians, for normally distributed errors.
+    """
+    values = [record["values"].numpy() for record in records]
+    n_targets = values[0].shape[1]
+    if len(records) == 1 or len({len(value) for value in values}) > 1:
+        return np.ones(n_targets)
+    deviations = np.std(values, axis=0, ddof=1)
+    rows = [record["held_out"].numpy() for record in records]
+    errors = [
+        record["targets"].numpy()[row] - value[row] for record, row, value in zip(records, rows, values, strict=True)
+    ]
+    ratios = np.concatenate(
+        [np.abs(error) / (deviations[row] + 1e-300) for error, row in zip(errors, rows, strict=True)]
+    )
+    if len(ratios) == 0 or not np.all(np.isfinite(np.median(ratios, axis=0))):
+        return np.ones(n_targets)
+    of_members = np.minimum(np.median(ratios, axis=0) / MEDIAN_OF_NORMAL, 5.0)
+    of_mean = of_members**2 - (len(records) - 1) / len(records)  # a member's variance around the mean is no error of it
+    return np.asarray(np.sqrt(np.clip(of_mean, 0.04, 25.0)))
 
 
 def _elements(dataset: Dataset, systems: Mapping[str, System]) -> Tensor:
