@@ -45,6 +45,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "gpaw": "activeph.label.gpaw:GpawLabeler",
         "espresso": "activeph.label.espresso:EspressoLabeler",
         "cp2k": "activeph.label.cp2k:Cp2kLabeler",
+        "abinit": "activeph.label.abinit:AbinitLabeler",
         "vasp": "activeph.label.vasp:VaspLabeler",
         "mace": "activeph.label.mace:MaceLabeler",
         "files": "activeph.label.files:FilesLabeler",

@@ -1,5 +1,7 @@
 """The same crystals by several codes, for real. What cannot be installed everywhere is an integration test."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from activeph.errors import InputError, LabelFailed
+from activeph.label.abinit import AbinitLabeler
 from activeph.label.cp2k import Cp2kLabeler
 from activeph.label.espresso import EspressoLabeler
 from activeph.label.gpaw import GpawLabeler
@@ -21,7 +24,14 @@ SILICON = {
         pseudopotentials={"Si": "Si.pbe-nl-rrkjus_psl.1.0.0.UPF"}, ecutwfc=40.0, ecutrho=320.0, kpts=KPTS
     ),
     "cp2k": Cp2kLabeler(cutoff=300.0, kpts=KPTS),
+    "abinit": AbinitLabeler(
+        pseudopotentials={"Si": "Pseudodojo_nc_sr_04_pbe_standard_psp8/Si.psp8"},
+        valence={"Si": 4.0},
+        ecut=15.0,
+        kpts=KPTS,
+    ),
 }
+Labels = Callable[[str], list[Label]]
 MPI = "mpirun --oversubscribe --bind-to none --allow-run-as-root -np {cores}"
 
 
@@ -38,18 +48,21 @@ def run(labeler: ProgramLabeler, configuration: Configuration, directory: Path) 
 
 
 @pytest.fixture(scope="module")
-def silicon_labels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Label]]:
+def silicon_labels(tmp_path_factory: pytest.TempPathFactory) -> Labels:
+    """Return a function that gives the two labels of a code, calculated when they are first wanted."""
     root = tmp_path_factory.mktemp("silicon")
-    return {
-        name: [run(labeler, silicon(shift), root / name / str(shift)) for shift in (0.01, 0.03)]
-        for name, labeler in SILICON.items()
-    }
+
+    @functools.cache
+    def labels(name: str) -> list[Label]:
+        return [run(SILICON[name], silicon(shift), root / name / str(shift)) for shift in (0.01, 0.03)]
+
+    return labels
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("name", SILICON)
-def test_a_label_is_whole(silicon_labels: dict[str, list[Label]], name: str) -> None:
-    label = silicon_labels[name][0]
+def test_a_label_is_whole(silicon_labels: Labels, name: str) -> None:
+    label = silicon_labels(name)[0]
     assert label.forces.shape == (2, 3)
     assert label.stress.shape == (6,)
     assert label.eigenvalues.shape == label.occupations.shape
@@ -64,10 +77,10 @@ def test_a_label_is_whole(silicon_labels: dict[str, list[Label]], name: str) -> 
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("name", ["espresso", "cp2k"])
-def test_silicon_agrees_with_gpaw(silicon_labels: dict[str, list[Label]], name: str) -> None:
+@pytest.mark.parametrize("name", ["espresso", "cp2k", "abinit"])
+def test_silicon_agrees_with_gpaw(silicon_labels: Labels, name: str) -> None:
     """Tolerances: a few hundredths, the size of what pseudopotentials and a double-zeta basis differ by."""
-    reference, other = silicon_labels["gpaw"], silicon_labels[name]
+    reference, other = silicon_labels("gpaw"), silicon_labels(name)
     difference = reference[1].energy - reference[0].energy
     assert other[1].energy - other[0].energy == pytest.approx(difference, abs=0.001)  # eV
     for mine, theirs in zip(other, reference, strict=True):
@@ -79,9 +92,9 @@ def test_silicon_agrees_with_gpaw(silicon_labels: dict[str, list[Label]], name: 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("name", SILICON)
-def test_forces_follow_the_energy(silicon_labels: dict[str, list[Label]], name: str) -> None:
+def test_forces_follow_the_energy(silicon_labels: Labels, name: str) -> None:
     """Energy along the displacement by the trapezoidal rule; the anharmonic rest is below the tolerance."""
-    first, second = silicon_labels[name]
+    first, second = silicon_labels(name)
     step = second.configuration.positions[0] - first.configuration.positions[0]
     work = -0.5 * (first.forces[0] + second.forces[0]) @ step
     assert second.energy - first.energy == pytest.approx(work, abs=0.0005)
@@ -104,16 +117,16 @@ def test_unconverged_is_no_label_and_the_ladder_helps(name: str, tmp_path: Path)
 
 @pytest.mark.integration
 @pytest.mark.parametrize("name", ["gpaw", "espresso"])
-def test_two_processes_give_the_same_label(silicon_labels: dict[str, list[Label]], name: str, tmp_path: Path) -> None:
+def test_two_processes_give_the_same_label(silicon_labels: Labels, name: str, tmp_path: Path) -> None:
     parallel = SILICON[name].model_copy(update={"cores": 2, "launcher": MPI})
     assert parallel.fingerprint == SILICON[name].fingerprint
     label = run(parallel, silicon(0.05), tmp_path / "mpi")
-    assert label.energy == pytest.approx(silicon_labels[name][0].energy, abs=1e-4)
-    np.testing.assert_allclose(label.forces, silicon_labels[name][0].forces, atol=2e-3)
+    assert label.energy == pytest.approx(silicon_labels(name)[0].energy, abs=1e-4)
+    np.testing.assert_allclose(label.forces, silicon_labels(name)[0].forces, atol=2e-3)
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("name", ["gpaw", "espresso"])
+@pytest.mark.parametrize("name", ["gpaw", "espresso", "abinit"])
 def test_a_metal_has_no_gap(name: str, tmp_path: Path) -> None:
     crystal = bulk("Si", "fcc", 3.9)  # one silicon per cell
     metal = Configuration(crystal.numbers.astype(np.int64), crystal.positions, crystal.cell.array)
@@ -152,6 +165,8 @@ def test_what_is_missing_is_named() -> None:
         missing.check(bromide)
     with pytest.raises(InputError, match=r"PAW data set .* none named S\.PBEsol"):
         GpawLabeler(xc="PBEsol").check(bromide)
+    with pytest.raises(InputError, match=r"label\.pseudopotentials must name every element but got none for S"):
+        SILICON["abinit"].check(bromide)
     with pytest.raises(InputError, match="NO-SUCH-BASIS for every element but got none for S"):
         Cp2kLabeler(basis="NO-SUCH-BASIS").check(bromide)
 
