@@ -125,7 +125,7 @@ class ForceConstantFit:
 
 
 def exchanged(system: System, constants: FloatArray) -> FloatArray:
-    """Return compact force constants [n_prim, N, 3, 3] with the atoms of each pair exchanged: the same for true ones."""
+    """Return compact force constants [n_prim, N, 3, 3] with the atoms of each pair exchanged: true ones stay."""
     lattice = primitive_lattice(system)
     opposite = lattice.opposite()
     by_cell = constants[:, lattice.atoms][:, :, opposite]  # [a, b, L, 3, 3], translation -l

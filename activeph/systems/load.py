@@ -97,7 +97,7 @@ def make_system(
             "raise `supercell`, e.g. [2, 2, 2]"
         )
     try:
-        phonon = new_phonopy(phonopy_atoms(unit_cell, masses), matrix, "auto")
+        phonon = new_phonopy(phonopy_atoms(unit_cell, masses), matrix, "auto", symmetry=False)
     except Exception as error:
         raise InputError(
             f"structure of system {name!r} must be a crystal but got one that phonopy refuses ({_reason(error)}); "
@@ -140,13 +140,24 @@ def phonopy_of(system: System) -> Any:
     return phonon
 
 
-def new_phonopy(unit_cell: Any, supercell_matrix: Any, primitive_matrix: Any, calculator: str | None = None) -> Any:
-    """Return a phonopy object, without its remarks on defaults and on supercells of lower symmetry."""
+def new_phonopy(
+    unit_cell: Any,
+    supercell_matrix: Any,
+    primitive_matrix: Any,
+    calculator: str | None = None,
+    symmetry: bool = True,
+) -> Any:
+    """Return a phonopy object, without its remarks on defaults and on supercells of lower symmetry.
+
+    ``symmetry`` searches that of the supercell: seconds for thousands of atoms, needed for displacements only.
+    """
     from phonopy import Phonopy
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return Phonopy(unit_cell, supercell_matrix, primitive_matrix=primitive_matrix, calculator=calculator)
+        return Phonopy(
+            unit_cell, supercell_matrix, primitive_matrix=primitive_matrix, calculator=calculator, is_symmetry=symmetry
+        )
 
 
 def phonopy_atoms(configuration: Configuration, masses: Mapping[str, float] | None = None) -> Any:
