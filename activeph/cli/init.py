@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import sys
 import textwrap
 from collections.abc import Callable
@@ -64,6 +63,7 @@ execute: {{kind: processes}}  # one worker per core of this machine
 def command(output: Path, force: bool, settings: tuple[str, ...], **options: Any) -> None:
     """Write a commented campaign file. On a terminal, asks for what the options do not say."""
     from activeph.config import check_inputs, load_campaign
+    from activeph.config.fields import folder_word
     from activeph.systems.load import read_structure
 
     if output.exists() and not force:
@@ -77,7 +77,7 @@ def command(output: Path, force: bool, settings: tuple[str, ...], **options: Any
     batch = max(1, round(labels / 10))
     values = {
         "file": output,
-        "name": _name(structure),
+        "name": folder_word(structure.stem.lower()),
         "structure": json.dumps(os.path.relpath(structure, output.parent)),
         "supercell": list(supercell),
         "n_atoms": len(unit_cell.numbers) * math.prod(supercell),
@@ -179,9 +179,3 @@ def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise InputError(f"--labels must be a positive integer but got {text!r}; write for example 100")
     return int(text)
-
-
-def _name(structure: Path) -> str:
-    """Return a name for the campaign that can be a folder."""
-    word = re.sub(r"[^a-z0-9._+-]+", "-", structure.stem.lower()).strip("-._+")
-    return word[:64] or "campaign"

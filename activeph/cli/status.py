@@ -19,7 +19,11 @@ NARROWEST = 100  # columns: the table is not squeezed further, also in a log
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 def command(directory: Path, as_json: bool) -> None:
-    """Show where the campaign in the run directory DIR stands: rounds, labels, failures, errors. Reads only."""
+    """Show where the campaign in the run directory DIR stands: rounds, labels, failures, errors. Reads only.
+
+    With --json the keys are stable as long as "schema" is activeph-status-1: "state" is complete, running or stopped;
+    "labels" counts done, failed and waiting calculations; "arms" holds the same for every repeat.
+    """
     facts = standing(run_directory(directory))
     if as_json:
         click.echo(json.dumps(facts, indent=1))
@@ -56,9 +60,10 @@ def _table(facts: dict[str, Any]) -> Any:
 
     targets = list(dict.fromkeys(name for arm in facts["arms"].values() for repeat in arm for name in repeat["mae"]))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("\narm", no_wrap=True)
+    above = "\n" if targets else ""  # targets have headings of two lines
+    table.add_column(f"{above}arm", no_wrap=True)
     for heading in ("repeat", "round", "labels", "failed"):
-        table.add_column(f"\n{heading}", justify="right", no_wrap=True)
+        table.add_column(f"{above}{heading}", justify="right", no_wrap=True)
     for name in targets:
         table.add_column(_heading(name), justify="right", no_wrap=True)
     for arm, repeats in facts["arms"].items():

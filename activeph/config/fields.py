@@ -23,6 +23,11 @@ def _folder_name(name: str) -> str:
     return name
 
 
+def folder_word(text: str) -> str:
+    """Return a name made of ``text`` that is usable as a folder name."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", text).strip("-._+")[:64] or "unnamed"
+
+
 Name = Annotated[str, AfterValidator(_folder_name)]
 
 

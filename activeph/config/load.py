@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from activeph.config.fields import folder_word
 from activeph.config.schema import Campaign
 from activeph.config.sentences import place, sentence
 from activeph.document import Mark, read_document
@@ -23,7 +24,7 @@ def load_campaign(path: Path | str) -> Campaign:
     if all(key in root for key in RECORDED):
         for key in RECORDED:
             del root[key]
-    root.setdefault("name", SourceText(path.stem, path.parent))
+    root.setdefault("name", SourceText(folder_word(path.stem), path.parent))
     try:
         return Campaign.model_validate(root).read_from(path)
     except ValidationError as error:

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from activeph.config.fields import Count, ForceConstants, Name, Supercell, TargetName, Temperatures
+from activeph.config.fields import Count, ForceConstants, Name, Supercell, TargetName, Temperatures, folder_word
 from activeph.config.renormalise import RenormaliseSection
 from activeph.execute.base import Executor
 from activeph.label.base import Labeler
@@ -52,7 +52,7 @@ class SystemSection(Section):
         if isinstance(values, str):
             values = {"structure": values}
         if isinstance(values, dict) and "name" not in values and isinstance(values.get("structure"), str):
-            return {**values, "name": Path(os.path.basename(values["structure"])).stem}
+            return {**values, "name": folder_word(Path(os.path.basename(values["structure"])).stem)}
         return values
 
 

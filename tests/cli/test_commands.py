@@ -189,3 +189,14 @@ def test_suggested_supercells(lengths: tuple[float, ...], n_atoms: int, expected
 
 def test_schema_is_json(activeph) -> None:
     assert json.loads(activeph("schema").out)["title"] == "activeph campaign"
+
+
+def test_init_copes_with_any_file_name(activeph, folder: Path) -> None:
+    strange = folder / 'my "crystal" é: #1 {x}.vasp'
+    (folder / "Cu.vasp").rename(strange)
+    answer = activeph("init", "--structure", strange, "--label", "xtb", "-o", "a b.yaml")
+    assert answer.code == 0, answer.err
+    campaign = load_campaign(folder / "a b.yaml")
+    assert campaign.systems[0].structure == strange
+    assert campaign.name == "my-crystal-1-x"
+    assert campaign.systems[0].name == "my-crystal-1-x"
