@@ -66,7 +66,7 @@ def write(root: Path, database: Path, n: int) -> tuple[list[str], dict[str, floa
             middle = time.perf_counter()
             atoms = Atoms(numbers, positions, cell=cell, pbc=True)
             atoms.calc = SinglePointCalculator(atoms, energy=-1.0, forces=forces, stress=np.zeros(6))
-            rows.write(atoms, band_gap=1.0, key=keys[-1], data={"eigenvalues": bands})
+            rows.write(atoms, band_gap=1.0, key=f"k{keys[-1]}", data={"eigenvalues": bands})
             seconds["ours"] += middle - start
             seconds["peer"] += time.perf_counter() - middle
             if index % 10_000 == 0:
@@ -101,7 +101,7 @@ def read(root: Path, database: Path, keys: list[str]) -> dict[str, float]:
     rows = connect(database)
     few = chosen[:20]
     for key in few:
-        rows.get(key=key).toatoms()
+        rows.get(key=f"k{key}").toatoms()
     peer = (time.perf_counter() - start) * len(chosen) / len(few)
     return {"labels": len(chosen), "ours_seconds": ours, "peer_seconds": peer, "ratio": peer / ours}
 

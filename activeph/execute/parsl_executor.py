@@ -114,7 +114,7 @@ class SlurmExecutor(PilotExecutor):
 
     def check(self) -> None:
         """Raise InputError where Slurm does not answer or the partition does not exist."""
-        partitions = _ask(["sinfo", "-h", "-o", "%R"]).split()
+        partitions = ask_slurm(["sinfo", "-h", "-o", "%R"]).split()
         if self.partition is not None and self.partition not in partitions:
             raise InputError(
                 f"execute.partition must be one of {', '.join(sorted(set(partitions)))} but got {self.partition!r}; "
@@ -148,11 +148,11 @@ class SlurmExecutor(PilotExecutor):
         """Cancel all of the run's jobs and wait until they are gone, so that no task is calculated twice at once."""
         end = time.monotonic() + CANCEL_SECONDS
         while time.monotonic() < end:
-            lines = [line.split(maxsplit=1) for line in _ask(["squeue", "--me", "-h", "-o", "%i %j"]).splitlines()]
+            lines = [line.split(maxsplit=1) for line in ask_slurm(["squeue", "--me", "-h", "-o", "%i %j"]).splitlines()]
             jobs = [job for job, name in lines if label in name]
             if not jobs:
                 return
-            _ask(["scancel", *jobs])
+            ask_slurm(["scancel", *jobs])
             time.sleep(1.0)
 
 
@@ -194,7 +194,7 @@ def seconds(duration: str) -> int:
     return ((int(days) * 24 + int(hours)) * 60 + int(minutes)) * 60 + int(rest)
 
 
-def _ask(command: list[str]) -> str:
+def ask_slurm(command: list[str]) -> str:
     """Return what a program of Slurm prints. Raises InputError where there is none or it fails."""
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -3,7 +3,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from activeph.build import run_campaign
 from activeph.errors import InputError, Paused
+from activeph.execute.driver_job import DriverJob, driver_script, submit_driver
 from activeph.execute.parsl_executor import ParslExecutor, SlurmExecutor, seconds
 from activeph.progress import NoProgress
 from activeph.records import Done, Failed, Label
@@ -109,6 +110,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from executor_tasks import sleep
+from activeph.execute.driver_job import DriverJob, driver_script, submit_driver
 from activeph.execute.parsl_executor import SlurmExecutor
 with SlurmExecutor.model_validate_json(sys.argv[2]).start(Path(sys.argv[3])) as workers:
     list(workers.map(sleep, [600.0]))
@@ -190,6 +192,55 @@ def test_a_whole_campaign_runs_on_slurm_and_ends_as_it_does_here(
         assert isinstance(other, Label)
         assert other.energy == label.energy
     assert jobs() == []
+
+
+@pytest.mark.integration
+def test_a_driver_out_of_time_submits_itself_again_and_a_cancelled_one_does_not(
+    slurm: SlurmExecutor, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    job = DriverJob(partition="test", walltime="00:10:00", resubmit=True, init=f"export PYTHONPATH={HERE}")
+    output = tmp_path / "run"
+    script = driver_script(tmp_path / "campaign.yaml", output, job, "activeph-driver-run")
+    stand_in = f"{sys.executable} -m slow_driver {tmp_path}"
+    lines = [f"{stand_in} &" if line.endswith("&") and "activeph" in line else line for line in script.splitlines()]
+    output.mkdir()
+    (output / "driver.sh").write_text("\n".join(lines) + "\n")
+    subprocess.run(["sbatch", str(output / "driver.sh")], check=True, stdout=subprocess.DEVNULL)
+    wait_for(lambda: (tmp_path / "started-1").exists())
+    (first,) = jobs()
+    subprocess.run(["scancel", "--signal=USR1", "--batch", first], check=True)
+    wait_for(lambda: (tmp_path / "started-2").exists())
+    assert (tmp_path / "stopped-1").exists()
+    (second,) = jobs()
+    assert second != first
+    subprocess.run(["scancel", second], check=True)
+    wait_for(lambda: jobs() == [])
+    time.sleep(2.0)
+    assert jobs() == []
+    assert not (tmp_path / "started-3").exists()
+
+
+@pytest.mark.integration
+def test_a_second_driver_is_not_submitted(slurm: SlurmExecutor, tmp_path: Path) -> None:
+    file = tmp_path / "campaign.yaml"
+    hold = DriverJob(scheduler_options="#SBATCH --hold")
+    number = submit_driver(file, tmp_path / "held", hold)
+    try:
+        assert jobs() == [number]
+        with pytest.raises(InputError, match=f"must have one driver but got a second: job {number}"):
+            submit_driver(file, tmp_path / "held", hold)
+    finally:
+        subprocess.run(["scancel", number], check=True)
+    with pytest.raises(InputError, match="Slurm must answer sbatch but got .*partition"):
+        submit_driver(file, tmp_path / "other", DriverJob(partition="no-such-partition"))
+
+
+def wait_for(condition: Callable[[], bool], limit: float = 30.0) -> None:
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 @pytest.mark.integration
