@@ -59,8 +59,9 @@ def obtain(
 ) -> dict[str, Label | Failure]:
     """Return label or failure of every configuration by ledger key; like configurations share one.
 
-    Labels come aligned with the first configuration that has their key. Raises Paused, after all tasks have had
-    their turn, where the ledger cannot be written or results of another site are awaited.
+    Labels come aligned with the first configuration that has their key. Raises Paused at once where most calculations
+    fail (:class:`Losses`), and after all tasks have had their turn where the ledger cannot be written or results of
+    another site are awaited.
     """
     fingerprint = labeler.fingerprint
     wanted: dict[str, Configuration] = {}
@@ -68,16 +69,16 @@ def obtain(
         wanted.setdefault(label_key(configuration, fingerprint), configuration)
     found: dict[str, Label | Failure] = {}
 
-    def note(key: str, is_new: bool) -> bool:
+    def note(key: str, is_new: bool = True) -> Label | Failure | None:
         outcome = ledger.get(key)
         if outcome is None:
-            return False
+            return None
         found[key] = aligned(outcome, wanted[key]) if isinstance(outcome, Label) else outcome
         if on_done is not None:
             on_done(Obtained(key, found[key], is_new))
-        return True
+        return outcome
 
-    missing = [key for key in wanted if not note(key, is_new=False)]
+    missing = [key for key in wanted if note(key, is_new=False) is None]
     tasks = [LabelTask(labeler, wanted[key], key, ledger.root) for key in missing]
     again = _submit(tasks, workers, ledger, note)
     _submit([replace(task, is_last=True) for task in again], workers, ledger, note)
@@ -85,26 +86,52 @@ def obtain(
 
 
 def _submit(
-    tasks: list[LabelTask], workers: Workers, ledger: Ledger, note: Callable[[str, bool], bool]
+    tasks: list[LabelTask], workers: Workers, ledger: Ledger, note: Callable[[str], Label | Failure | None]
 ) -> list[LabelTask]:
     """Run the tasks; return those that deserve another attempt."""
     again = []
     pause: str | None = None
+    losses = Losses()
     for outcome in workers.map(calculate, tasks):
         task = tasks[outcome.index]
         if isinstance(outcome, Failed):
             if not task.is_last:
                 again.append(task)
+                losses.count(outcome.error)
                 continue
             failure = Failure("crashed", outcome.error, {"traceback": outcome.traceback})
             _record_loss(ledger, task, failure)
         elif outcome.value is not None:
             pause = str(outcome.value)
             continue
-        note(task.key, True)
+        known = note(task.key)
+        losses.count(f"{known.kind}: {known.message}" if isinstance(known, Failure) else None)
     if pause is not None:
         raise Paused(pause)
     return again
+
+
+class Losses:
+    """Counts failures of one submission; where most fail, something is wrong that more labels do not mend."""
+
+    FEWEST = 8  # failures before anything is concluded
+
+    def __init__(self) -> None:
+        self._finished = 0
+        self._reasons: list[str] = []
+
+    def count(self, reason: str | None) -> None:
+        """Note one finished calculation, ``reason`` None where it gave a label. Raises Paused where most failed."""
+        self._finished += 1
+        if reason is None:
+            return
+        self._reasons.append(reason)
+        n_failed = len(self._reasons)
+        if n_failed >= self.FEWEST and 2 * n_failed > self._finished:
+            raise Paused(
+                f"{n_failed} of {self._finished} calculations failed, the last with '{reason[:300]}'; "
+                "mend that, or run again to go on without them."
+            )
 
 
 def _record_loss(ledger: Ledger, task: LabelTask, failure: Failure) -> None:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,27 @@ def test_what_crashes_twice_is_recorded_with_its_evidence(
     assert n_started(orders) == 2
 
 
+@pytest.mark.parametrize(("trouble", "content"), [("unconverged", "yes"), ("raises", "always")])
+def test_where_most_fail_the_campaign_pauses_early(
+    troubled: tuple[AseLabeler, Path], tmp_path: Path, trouble: str, content: str
+) -> None:
+    labeler, orders = troubled
+    (orders / trouble).write_text(content)
+    with pytest.raises(Paused, match=r"8 of 8 calculations failed, the last with '.*(no convergence|a bad node)"):
+        obtain(labeler, copper(40), Ledger(tmp_path / "labels"), SerialWorkers())
+    assert n_started(orders) == 8
+
+
+def test_few_failures_do_not_stop_anything(troubled: tuple[AseLabeler, Path], tmp_path: Path) -> None:
+    labeler, orders = troubled
+    ledger = Ledger(tmp_path / "labels")
+    (orders / "unconverged").write_text("yes")
+    obtain(labeler, copper(7), ledger, SerialWorkers())
+    (orders / "unconverged").unlink()
+    outcomes = obtain(labeler, copper(20), ledger, SerialWorkers())
+    assert sum(isinstance(outcome, Failure) for outcome in outcomes.values()) == 7
+
+
 def test_a_full_disk_pauses_instead_of_failing_labels(troubled: tuple[AseLabeler, Path], tmp_path: Path) -> None:
     labeler, orders = troubled
     (orders / "full").write_text("yes")
@@ -224,3 +246,40 @@ def test_a_killed_driver_loses_nothing_and_repeats_nothing(troubled: tuple[AseLa
     hidden = [name for shelf in ledger.root.iterdir() for name in os.listdir(shelf) if name.startswith(".")]
     assert hidden == []
     assert n_started(orders) <= 12 + 2 * kills  # only what was under way was begun again
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Give a file system of 300 kB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.integration
+def test_a_campaign_goes_on_when_a_full_disk_was_made_larger(small_disk: Path) -> None:
+    ledger, configurations = Ledger(small_disk / "labels"), copper(60)
+    with ProcessExecutor(workers=2).start() as workers:
+        with pytest.raises(Paused, match="No space left on device"):
+            obtain(EMT, configurations, ledger, workers)
+        before = {key: ledger.get(key) for key in sorted(ledger.keys())}
+        assert 0 < len(before) < 60
+        assert all(isinstance(outcome, Label) for outcome in before.values())  # what is there is whole
+        subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
+        assert len(obtain(EMT, configurations, ledger, workers)) == 60
+    counts = Counter(calculation["key"] for calculation in ledger.calculations())
+    assert set(counts.values()) == {1}
+    assert {state for _, state in ledger.states()} == {"label"}
+
+
+@pytest.mark.integration
+def test_a_directory_that_became_read_only_pauses(small_disk: Path) -> None:
+    ledger, configurations = Ledger(small_disk / "labels"), copper(4)
+    obtain(EMT, configurations[:2], ledger, SerialWorkers())
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(Paused, match="Read-only file system"):
+        obtain(EMT, configurations, ledger, SerialWorkers())
+    subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
+    assert len(obtain(EMT, configurations, ledger, SerialWorkers())) == 4
