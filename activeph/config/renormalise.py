@@ -19,7 +19,8 @@ class RenormaliseSection(Section):
     max_rounds: int = Field(default=20, ge=3, le=1000)
     """Rounds after which a temperature that has not converged stops the campaign."""
     frequency_tolerance: float = Field(default=0.05, gt=0)
-    """THz: root mean square change between rounds, and statistical error, at which frequencies stand still."""
+    """THz: root mean square change between rounds, and half the (upper) statistical error, at which frequencies stand
+    still."""
     energy_tolerance: float = Field(default=0.001, gt=0)
     """eV per atom: change between rounds, and statistical error, at which the free energy stands still."""
     label: Annotated[Labeler, Role("labelers")] | None = None

@@ -36,7 +36,7 @@ class Settings:
     draws: int = 16  # structures labelled per round
     mixing: float = 0.5  # largest share of the refitted force constants in each step
     max_rounds: int = 20
-    frequency_tolerance: float = 0.05  # THz, of root mean square change and of statistical error
+    frequency_tolerance: float = 0.05  # THz, of root mean square change; half the statistical error allowed
     energy_tolerance: float = 0.001  # eV per atom, of change and of statistical error
     floor: float = 0.3  # THz, lowest frequency with which a round draws
     statistics: Statistics = "quantum"
@@ -220,7 +220,7 @@ class Renormalisation:
         settings = self.settings
         return (
             last.frequencies[0] > 0
-            and error <= settings.frequency_tolerance
+            and error <= 2 * settings.frequency_tolerance  # an upper estimate, see Round
             and last.frequency_change <= max(settings.frequency_tolerance, 2 * error)
             and last.free_energy_error <= settings.energy_tolerance
             and abs(last.free_energy - before.free_energy) <= max(settings.energy_tolerance, 2 * energy_error)

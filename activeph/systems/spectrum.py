@@ -88,7 +88,7 @@ def plot_spectra(spectra: Mapping[str, Spectrum], path: Path) -> None:
     high = max(float(band.max()) for data in spectra.values() for band in data.bands)
     bands.set_ylim(1.1 * min(low, 0), 1.05 * high)
     bands.set_ylabel("frequency (THz), imaginary below zero" if low < -0.05 else "frequency (THz)")
-    bands.legend(frameon=False, loc="upper right", fontsize=9)
+    figure.legend(*bands.get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=6, fontsize=9)
     density.set_xlabel("states per THz and cell")
     density.set_xlim(left=0)
     figure.savefig(path, dpi=200)

@@ -90,7 +90,7 @@ def test_the_model_is_unstable_and_its_classical_answer_closed(wells: DoubleWell
 
 @pytest.mark.parametrize("statistics", ["classical", "quantum"])
 def test_rounds_of_forces_find_the_self_consistent_phonons(wells: DoubleWells, statistics: str) -> None:
-    settings = Settings(draws=64, statistics=statistics, frequency_tolerance=0.15)
+    settings = Settings(draws=64, statistics=statistics, frequency_tolerance=0.08)
     start = wells.harmonic(-A)
     result = renormalise(start, TEMPERATURE, wells.answer, settings, seed=1)
     assert result.converged
