@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from activeph.errors import InputError
+
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -54,6 +56,21 @@ class RunDirectory:
     def member(self, arm: str, repeat: int, number: int, member: int) -> Path:
         """State of one trained member."""
         return self.round(arm, repeat, number) / f"member-{member}.pt"
+
+
+def read_resolved(path: Path) -> dict[str, Any]:
+    """Return the resolved campaign of a run directory. Raises InputError where the file holds none."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} must be a resolved campaign but got {reason}; is this a run directory?") from None
+    if not isinstance(content, dict):
+        got = "nothing" if content is None else f"a {type(content).__name__}"
+        raise InputError(f"{path} must be a resolved campaign but got {got}; is this a run directory?")
+    return content
 
 
 def write_bytes(path: Path, content: bytes) -> None:

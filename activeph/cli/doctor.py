@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 
 from activeph.cli.rundirs import run_directory
-from activeph.config.resume import read_resolved, versions
+from activeph.config.resume import versions
 from activeph.errors import ActivephError, InputError
-from activeph.rundir import RunDirectory
+from activeph.rundir import RunDirectory, read_resolved
 from activeph.state import State, fold
 from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger

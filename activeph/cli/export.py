@@ -25,8 +25,8 @@ def command(directory: Path, file_format: str, output: Path) -> None:
     REF_stress, as the trainer of MACE expects them.
     """
     paths = run_directory(directory)
-    from activeph.config.resume import read_resolved
     from activeph.entries import campaign_entries
+    from activeph.rundir import read_resolved
     from activeph.state import fold
     from activeph.store.export import export_entries
     from activeph.store.journal import Journal

@@ -37,6 +37,7 @@ def command(file: Path, output: Path | None, picture: Path | None) -> None:
 
 
 def _with_force_constants(campaign: Campaign, section: SystemSection, output: Path | None) -> System:
+    from activeph.document import shown
     from activeph.renormalisation import with_stored
     from activeph.systems import load_system
 
@@ -45,8 +46,8 @@ def _with_force_constants(campaign: Campaign, section: SystemSection, output: Pa
         path = default_run(campaign.name, output).system(section.name)
         if not path.exists():
             raise InputError(
-                f"{section.name} must have force constants but got none in {path}; "
-                f"'activeph run {campaign.source}' computes them first of all"
+                f"{section.name} must have force constants but got none in {shown(path)}; "
+                "run the campaign, which computes them before anything else"
             )
     system = load_system(section.name, section.structure, section.supercell, path)
     return with_stored(system, section, default_run(campaign.name, output).system(section.name).parent)

@@ -34,7 +34,7 @@ def command(model: Path, file: Path, arm: str | None, repeat: int, temperature: 
     members and, as NAME_std, their standard deviation, in the units that reports print.
     """
     paths = run_directory(model)
-    from activeph.config.resume import read_resolved
+    from activeph.rundir import read_resolved
     from activeph.systems import read_phonopy
 
     resolved = read_resolved(paths.campaign)

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from activeph.config.resume import read_resolved
-from activeph.rundir import RunDirectory
+from activeph.rundir import RunDirectory, read_resolved
 from activeph.state import State, Step, Trajectory, fold
 from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger

@@ -17,7 +17,7 @@ import activeph
 from activeph.config.schema import Campaign
 from activeph.document import short, shown
 from activeph.errors import InputError
-from activeph.rundir import RunDirectory, write_bytes
+from activeph.rundir import RunDirectory, read_resolved, write_bytes
 
 DISTRIBUTIONS = (
     "ase", "e3nn", "mace-torch", "modAL-python", "numpy", "phonopy", "pydantic", "scikit-learn", "scipy", "spglib",
@@ -67,20 +67,6 @@ def resolved(campaign: Campaign) -> dict[str, Any]:
     values = json.loads(campaign.model_dump_json())
     files = {key: _digest(path) for key, path in _paths(campaign.model_dump()) if path.is_file()}
     return {**values, "files": files, "versions": versions()}
-
-
-def read_resolved(path: Path) -> dict[str, Any]:
-    """Return the resolved campaign of a run directory."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{shown(path)} must be a resolved campaign but got {reason}; is it a run directory?"
-        ) from None
-    if not isinstance(content, dict):
-        raise InputError(f"{shown(path)} must be a resolved campaign but got {short(content)}; is it a run directory?")
-    return content
 
 
 def versions() -> dict[str, str]:

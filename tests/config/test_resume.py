@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from activeph.config import load_campaign
-from activeph.config.resume import Difference, differences, open_run, read_resolved, resolved
+from activeph.config.resume import Difference, differences, open_run, resolved
 from activeph.errors import InputError
-from activeph.rundir import RunDirectory
+from activeph.rundir import RunDirectory, read_resolved
 
 BASE = "systems: [KBr.vasp]\nlabel: xtb\n"
 Write = Callable[[str], Path]
