@@ -52,6 +52,7 @@ def _systems(campaign: Campaign) -> list[System]:
     """Return the systems and tell about them; pools are opened where force constants are given already."""
     from ase.formula import Formula
 
+    from activeph.renormalisation import wanted_temperatures
     from activeph.systems import load_system
 
     systems = []
@@ -60,7 +61,7 @@ def _systems(campaign: Campaign) -> list[System]:
         system = load_system(section.name, section.structure, section.supercell, given)
         formula = Formula.from_list(_symbols(system)).format("metal")
         click.echo(f"{section.name}: {formula}, supercell of {len(system.supercell.numbers)} atoms")
-        if given is not None:
+        if given is not None and not wanted_temperatures(campaign):  # else they are not drawn from as they are
             for sampler in [*(arm.sample for arm in campaign.arms.values()), campaign.test.sample]:
                 sampler.pool(system, 1, 0).block(0, 1)
         systems.append(system)

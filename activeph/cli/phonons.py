@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from activeph.config import Campaign, SystemSection
     from activeph.records import System
 
+POOL_SHOWN = 1024  # candidates looked at per arm
+
 
 @click.command("phonons")
 @click.argument("file", type=click.Path(path_type=Path))
@@ -32,6 +34,7 @@ def command(file: Path, output: Path | None, picture: Path | None) -> None:
         system = _with_force_constants(campaign, section, output)
         _tell_frequencies(system)
         _tell_displacements(campaign, system)
+        _tell_pools(campaign, system)
         if picture is not None:
             click.echo(_draw(system, picture, len(campaign.systems) > 1))
 
@@ -89,6 +92,29 @@ def _tell_displacements(campaign: Campaign, system: System) -> None:
         sizes = rms_per_species(modes, amplitudes, numbers)
         words = ", ".join(f"{chemical_symbols[number]} {size:.3f} Å" for number, size in sizes.items())
         click.echo(f"  rms displacement at {temperature:g} K ({choice[0]}): {words}")
+
+
+def _tell_pools(campaign: Campaign, system: System) -> None:
+    """Print how far the candidates of each arm lie from their sites, and how many draws the guards refuse."""
+    import numpy as np
+    from ase.data import chemical_symbols
+
+    for name, arm in campaign.arms.items():
+        try:
+            pool: Any = arm.sample.pool(system, POOL_SHOWN, 0)
+            if not hasattr(pool, "draw"):  # a file, or dynamics that would take long
+                continue
+            block, refused = pool.block(0, POOL_SHOWN), pool.refused_share()
+        except InputError as error:
+            click.echo(f"  arm {name}: no candidates: {error}")
+            continue
+        squares = ((block.positions - system.supercell.positions) ** 2).sum(axis=2)
+        numbers = system.supercell.numbers
+        sizes = {int(Z): float(np.sqrt(squares[:, numbers == Z].mean())) for Z in np.unique(numbers)}
+        words = ", ".join(f"{chemical_symbols[number]} {size:.3f} Å" for number, size in sizes.items())
+        click.echo(
+            f"  arm {name}: rms displacement over all temperatures {words}; guards refuse {refused:.1%} of draws"
+        )
 
 
 def _draw(system: System, picture: Path, several: bool) -> Path:

@@ -130,6 +130,19 @@ def test_check_opens_the_pools_where_force_constants_are_given(activeph, folder:
     assert "force constants of" not in answer.out
 
 
+def test_check_counts_the_labels_of_renormalised_phonons(activeph, folder: Path, run: Path) -> None:
+    constants = run / "systems/Cu/phonopy_params.yaml"
+    text = (folder / "tiny.yaml").read_text()
+    keys = f"force_constants: {constants}, renormalise: {{draws: 5, max_rounds: 4}}"
+    text = text.replace("[2, 2, 2]}", f"[2, 2, 2], {keys}}}").replace(
+        "test: {n: 4}", "test: {n: 4, sample: {kind: phonon, imaginary: renormalise}}"
+    )
+    (folder / "hot.yaml").write_text(text)
+    answer = activeph("check", "hot.yaml", "--no-label")
+    assert answer.code == 0, answer.err
+    assert answer.out.splitlines()[-1] == "renormalisation of Cu: at most 20 labels"
+
+
 def test_init_writes_a_file_that_check_accepts(activeph, folder: Path) -> None:
     given = ["--set", "calculator=ase.calculators.emt:EMT", "--set", "arguments={asap_cutoff: true}"]
     answer = activeph("init", "--structure", "Cu.vasp", "--label", "ase", *given, "--labels", "30")
