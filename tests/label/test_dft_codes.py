@@ -120,7 +120,7 @@ def test_unconverged_is_no_label_and_the_ladder_helps(name: str, tmp_path: Path)
 def test_two_processes_give_the_same_label(silicon_labels: Labels, name: str, tmp_path: Path) -> None:
     parallel = SILICON[name].model_copy(update={"cores": 2, "launcher": MPI})
     assert parallel.fingerprint == SILICON[name].fingerprint
-    label = run(parallel, silicon(0.05), tmp_path / "mpi")
+    label = run(parallel, silicon(0.01), tmp_path / "mpi")
     assert label.energy == pytest.approx(silicon_labels(name)[0].energy, abs=1e-4)
     np.testing.assert_allclose(label.forces, silicon_labels(name)[0].forces, atol=2e-3)
 
