@@ -112,6 +112,8 @@ def measure(
         record[f"{name}: R2"] = r2(truth, errors)
         for temperature in np.unique(temperatures[np.isfinite(temperatures)]):
             own = temperatures == temperature
+            if own.sum() < 10:
+                continue
             record[f"{name}: R2 at {temperature:g} K"] = r2(truth[own], errors[own])
         quality = calibration_metrics(errors, prediction.std[:, p])
         record |= {f"{name}: {word}": value for word, value in quality.items()}
@@ -125,7 +127,7 @@ def r2(truth: np.ndarray, errors: np.ndarray) -> float:
 def summary(records: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     """Return mean and standard error of every figure over the seeds."""
     result = {}
-    for name in records[0]:
+    for name in [name for name in records[0] if all(name in record for record in records)]:
         values = np.array([record[name] for record in records])
         error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
         result[name] = {"mean": round(float(values.mean()), 5), "error": round(float(error), 5)}
