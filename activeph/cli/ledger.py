@@ -7,14 +7,15 @@ from pathlib import Path
 
 import click
 
+from activeph.cli.export import FORMATS
 from activeph.cli.rundirs import labels_of
 from activeph.errors import ActivephError, InputError
-from activeph.records import Failure, Label
+from activeph.records import Entry, Failure, Label
 
 
 @click.group("ledger")
 def command() -> None:
-    """List or verify the labels of a run directory."""
+    """List, verify or export the labels of a run directory."""
 
 
 @command.command("list")
@@ -53,3 +54,35 @@ def verify(directory: Path) -> None:
     if damaged:
         raise ActivephError(f"all {len(keys)} records must be whole but got {damaged} damaged; see above what helps")
     click.echo(f"{len(keys)} records are whole")
+
+
+@command.command("export")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--format", "file_format", type=click.Choice(FORMATS), default="extxyz", show_default=True, help="Format of FILE."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="File to write.")
+def export(directory: Path, file_format: str, output: Path) -> None:
+    """Write every label of DIR to FILE, those of finite displacements included, without arms and splits.
+
+    Use `activeph export` for the dataset of a campaign with its fixed split.
+    """
+    from activeph.store.export import export_entries
+
+    ledger = labels_of(directory)
+    records = {key: ledger.get(key) for key in list(ledger.keys())}
+    entries = [
+        Entry(key, record, _formula(record), float("nan"), key, ("unknown",), "train")
+        for key, record in records.items()
+        if isinstance(record, Label)
+    ]
+    for path in export_entries(entries, file_format, output, ()):
+        click.echo(path)
+    click.echo(f"{len(entries)} labels")
+
+
+def _formula(label: Label) -> str:
+    from ase.data import chemical_symbols
+    from ase.formula import Formula
+
+    return str(Formula.from_list([chemical_symbols[number] for number in label.configuration.numbers]).format("metal"))

@@ -24,7 +24,7 @@ COMMANDS = {
     "phonons": "Show the vibrations that a campaign samples.",
     "predict": "Predict other structures with a trained ensemble.",
     "logs": "Show what one calculation said.",
-    "ledger": "List or verify labels.",
+    "ledger": "List, verify or export labels.",
     "doctor": "Examine a run directory and say what helps.",
     "schema": "List the keys of campaign files, for people or editors.",
 }

@@ -65,6 +65,14 @@ def test_the_ledger_is_listed_and_verified(activeph, run: Path) -> None:
     assert activeph("ledger", "verify", "runs/tiny").out == f"{len(labels)} records are whole\n"
 
 
+def test_all_labels_are_exported(activeph, run: Path) -> None:
+    labels = list(run.glob("labels/*/*/label.json"))
+    answer = activeph("ledger", "export", "runs/tiny", "-o", "all.extxyz")
+    assert answer.code == 0, answer.err
+    assert len(ase.io.read("all.extxyz", index=":")) == len(labels)
+    assert answer.out.endswith(f"{len(labels)} labels\n")
+
+
 def test_damage_is_found(activeph, run: Path) -> None:
     arrays = _first_label(run) / "arrays.npz"
     arrays.write_bytes(arrays.read_bytes()[:-1] + b"\x00\x01")
