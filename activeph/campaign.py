@@ -143,8 +143,7 @@ def train(loop: Loop, steps: Sequence[Step]) -> None:
     """Train the ensemble of every step on all that its trajectory has labelled."""
     state = loop.state
     missing = [step for step in steps if step not in state.trained]
-    members = range(loop.campaign.model.members)
-    tasks = [_fit_task(loop, state, step, member) for step in missing for member in members]
+    tasks = [task for step in missing for task in _fit_tasks(loop, state, step)]
     run_all(loop.workers, fit_member, tasks, f"round {steps[0].round}: training", loop.progress)
     for step in missing:
         loop.journal.append({"event": "train", **step._asdict()})
@@ -197,13 +196,17 @@ def _members(loop: Loop, step: Step) -> tuple[Path, ...]:
     return tuple(loop.directory.member(*step, member) for member in range(loop.campaign.model.members))
 
 
-def _fit_task(loop: Loop, state: State, step: Step, member: int) -> FitTask:
-    spent = state.spent(Trajectory(step.arm, step.repeat), before=step.round + 1)
-    warm = loop.directory.member(step.arm, step.repeat, step.round - 1, member) if step.round else None
-    # the same seed for all arms: what differs between them is the data alone
-    seed = derive_seed(loop.campaign.seed, "member", step.repeat, step.round, member)
-    path = loop.directory.member(*step, member)
-    return FitTask(loop.campaign.model, _dataset(loop, spent), loop.systems, seed, warm, path)
+def _fit_tasks(loop: Loop, state: State, step: Step) -> list[FitTask]:
+    """Return one task per member, warm-started from the round before."""
+    dataset = _dataset(loop, state.spent(Trajectory(step.arm, step.repeat), before=step.round + 1))
+    before = Step(step.arm, step.repeat, step.round - 1)
+    tasks = []
+    for member, path in enumerate(_members(loop, step)):
+        warm = loop.directory.member(*before, member) if step.round else None
+        # the same seed for all arms: what differs between them is the data alone
+        seed = derive_seed(loop.campaign.seed, "member", step.repeat, step.round, member)
+        tasks.append(FitTask(loop.campaign.model, dataset, loop.systems, seed, warm, path))
+    return tasks
 
 
 def _dataset(loop: Loop, picks: Sequence[Pick]) -> Dataset:
