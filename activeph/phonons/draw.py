@@ -1,6 +1,7 @@
 """Draws displacements from the canonical harmonic ensemble: U = Z Lᵀ, all together or by blocks of q.
 
-The random numbers of a mode and their order are the same either way, so both give the same displacements to rounding.
+L = M^(-1/2) E σ Eᵀ, the symmetric square root: it depends on the force constants alone and not on which vectors an
+eigensolver returns within a degenerate set, so equal seeds draw equal displacements on every processor, to rounding.
 """
 
 from __future__ import annotations
@@ -50,14 +51,10 @@ class HarmonicDraw:
         transform = _Dense if (dense if dense is not None else shape[0] <= DENSE_ATOMS) else _Blocks
         self._transforms = [transform(modes, amplitudes) for modes, amplitudes in ensembles]
         self._shape = shape
-        self.n_modes = len(ensembles[0][1])
 
     def __call__(self, bits: np.random.SFC64, temperatures: IntArray) -> Float32Array:
         """Return displacements [B, N, 3] in Å; ``temperatures`` [B] are indices into the ensembles."""
-        return self.displacements(standard_normals(bits, len(temperatures), self.n_modes), temperatures)
-
-    def displacements(self, noise: Float32Array, temperatures: IntArray) -> Float32Array:
-        """Return displacements [B, N, 3] in Å of coordinates [B, 3N - 3] in standard deviations."""
+        noise = standard_normals(bits, len(temperatures), 3 * self._shape[0])
         if len(self._transforms) == 1:
             return self._transforms[0](noise).reshape(-1, *self._shape)
         result = np.empty((len(noise), *self._shape), dtype=np.float32)
@@ -74,8 +71,10 @@ class _Dense:
     def __init__(self, modes: HarmonicModes, amplitudes: FloatArray) -> None:
         masses = np.empty(modes.lattice.atoms.size)
         masses[modes.lattice.atoms] = modes.masses[:, None]
-        vectors = (modes.vectors() / np.repeat(np.sqrt(masses), 3)[:, None]).T
-        self._matrix = (amplitudes[:, None] * vectors).astype(np.float32)  # [3N - 3, 3N]
+        waves = _wave_basis(modes)  # [3N, 3N] mass-weighted, columns in the order of the noise
+        vectors = modes.vectors()
+        root = waves.T @ vectors * amplitudes @ vectors.T
+        self._matrix = (root / np.repeat(np.sqrt(masses), 3)).astype(np.float32)  # [3N, 3N]
 
     def __call__(self, noise: Float32Array) -> Float32Array:
         return np.asarray(noise @ self._matrix, dtype=np.float32)
@@ -86,10 +85,12 @@ class _Blocks:
 
     def __init__(self, modes: HarmonicModes, amplitudes: FloatArray) -> None:
         root = np.tile(np.repeat(np.sqrt(modes.masses), 3), 2)
-        self._parts = []
+        self._parts, start = [], 0
         for block, place in modes.slices():
-            matrix = amplitudes[place, None] * (block.vectors / root[: len(block.vectors), None]).T
-            self._parts.append((block.columns, place, matrix.astype(np.float32)))
+            size = len(block.vectors)
+            matrix = (block.vectors * amplitudes[place]) @ block.vectors.T / root[:size]
+            self._parts.append((block.columns, slice(start, start + size), matrix.astype(np.float32)))
+            start += size
         self._basis = modes.translation_basis.astype(np.float32)
         self._order = np.argsort(modes.lattice.atoms.T.ravel())  # place of each atom among (translation, site)
         self._n_sites, self._n_cells = modes.lattice.atoms.shape
@@ -104,3 +105,15 @@ class _Blocks:
         cells = (self._basis @ waves.reshape(self._n_cells, -1)).reshape(self._n_cells, len(noise), self._n_sites, 3)
         atoms = cells.transpose(1, 0, 2, 3).reshape(len(noise), self._n_cells * self._n_sites, 3)
         return np.ascontiguousarray(atoms[:, self._order])
+
+
+def _wave_basis(modes: HarmonicModes) -> FloatArray:
+    """Return the real waves [3N, 3N] as columns: block of q, wave, primitive atom, direction; rows: atom, direction."""
+    n_sites, n_cells = modes.lattice.atoms.shape
+    rows = (3 * modes.lattice.atoms.T[:, :, None] + np.arange(3)).reshape(n_cells, 3 * n_sites)  # [L, 3p]
+    columns = np.concatenate([block.columns for block in modes.blocks])
+    result = np.zeros((rows.size, rows.size))
+    for place, column in enumerate(columns):
+        for index in range(3 * n_sites):
+            result[rows[:, index], place * 3 * n_sites + index] = modes.translation_basis[:, column]
+    return result

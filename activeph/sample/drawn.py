@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +24,9 @@ from activeph.seeds import derive_seed
 BLOCK = 256
 """Candidates drawn together. One random stream per block makes a candidate a function of (seed, index) at the speed
 of one stream; single streams per candidate cost five times the draw itself."""
+
+_GRID, _OFFSET = 1e-5, 0.137
+"""Å, amu, eV/Å². The offset keeps simple numbers away from the edges, where rounding would decide."""
 
 _ATTEMPTS = 300  # draws per candidate before the guards are called impossible
 
@@ -136,12 +141,17 @@ class DrawnPool:
 
 
 def pool_name(kind: str, section: Section, *systems: System) -> str:
-    """Return a name that changes with the sampler's settings and with anything of the systems."""
-    digest = hashlib.sha256(section.content_hash().encode())
+    """Return a name that changes with the sampler's settings and with anything of the systems.
+
+    Paths are left out (what the files say is in the systems), so a campaign may move; numbers are put on a grid, so
+    another processor's rounding names the same.
+    """
+    settings = {key: value for key, value in section.model_dump().items() if not isinstance(value, Path)}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for system in systems:
         for array in _arrays(system):
             digest.update(str(array.shape).encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(np.floor(array / _GRID + _OFFSET).astype("<i8").tobytes())
     return f"{systems[0].name}-{kind}-{digest.hexdigest()[:12]}"
 
 

@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 from pydantic import Field
 
-from activeph.phonons.draw import Float32Array, HarmonicDraw
 from activeph.phonons.modes import HarmonicModes, degenerate_sets
 from activeph.records import FloatArray, IntArray, System
 from activeph.sample.drawn import DrawnPool, pool_name
@@ -34,37 +33,37 @@ class ModeScanSampler(Thermal):
             InputError: no force constants or temperatures, or imaginary modes that the policy refuses.
         """
         ensembles = self.ensembles(system)
-        sets = [degenerate_sets(modes.frequencies) for modes, _ in ensembles]
-        draw = _Scan(HarmonicDraw(ensembles), sets, ensembles, self.reach, self.pairs)
+        draw = _Scan(system, ensembles, self.reach, self.pairs)
         return DrawnPool(pool_name(self.kind, self, system), system, n, seed, self.temperatures_or_refuse(), draw, self)
 
 
 class _Scan:
-    """Normals that are zero but for one or two sets."""
+    """Displacements in one or two sets of degenerate modes. Their span counts, not the vectors that an eigensolver
+    chose in it: directions are projections of isotropic noise.
+    """
 
     def __init__(
-        self,
-        draw: HarmonicDraw,
-        sets: list[list[IntArray]],
-        ensembles: list[tuple[HarmonicModes, FloatArray]],
-        reach: float,
-        pairs: float,
+        self, system: System, ensembles: list[tuple[HarmonicModes, FloatArray]], reach: float, pairs: float
     ) -> None:
-        self._draw, self._reach, self._pairs = draw, reach, pairs
-        # A mode that the policy leaves out has no amplitude and is not scanned.
-        self._sets = [
-            [group for group in found if amplitudes[group].max() > 0]
-            for found, (_, amplitudes) in zip(sets, ensembles, strict=True)
-        ]
+        self._root = np.sqrt(system.masses)[:, None]  # [N, 1]
+        self._reach, self._pairs = reach, pairs
+        self._sets: list[list[tuple[FloatArray, FloatArray]]] = []  # per temperature: vectors [3N, m], σ [m]
+        for modes, amplitudes in ensembles:
+            vectors = modes.vectors()
+            groups = degenerate_sets(modes.frequencies)
+            # A mode that the policy leaves out has no amplitude and is not scanned.
+            moving = [group for group in groups if amplitudes[group].max() > 0]
+            self._sets.append([(vectors[:, group], amplitudes[group]) for group in moving])
 
-    def __call__(self, bits: np.random.SFC64, temperatures: IntArray) -> Float32Array:
+    def __call__(self, bits: np.random.SFC64, temperatures: IntArray) -> FloatArray:
         rng = np.random.Generator(bits)
-        noise = np.zeros((len(temperatures), self._draw.n_modes), dtype=np.float32)
+        result = np.zeros((len(temperatures), self._root.size, 3))
         for row, turn in enumerate(temperatures):
             sets = self._sets[turn]
             count = min(2 if rng.random() < self._pairs else 1, len(sets))
             for chosen in rng.choice(len(sets), count, replace=False):
-                direction = rng.standard_normal(len(sets[chosen]))
-                direction /= np.linalg.norm(direction)
-                noise[row, sets[chosen]] = rng.uniform(-self._reach, self._reach) * direction
-        return self._draw.displacements(noise, temperatures)
+                vectors, amplitudes = sets[chosen]
+                direction = vectors.T @ rng.standard_normal(len(vectors))
+                direction *= rng.uniform(-self._reach, self._reach) / np.linalg.norm(direction)
+                result[row] += (vectors @ (amplitudes * direction)).reshape(-1, 3) / self._root
+        return result

@@ -73,6 +73,21 @@ def test_blocks_of_q_and_one_matrix_draw_the_same(crystal, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_equal_seeds_draw_equal_displacements_whatever_the_eigensolver_returns(crystal, name: str) -> None:
+    import dataclasses
+
+    system = crystal(name)
+    noise = 1 + 1e-13 * np.random.default_rng(0).normal(size=system.force_constants.shape)
+    rounded = dataclasses.replace(system, force_constants=system.force_constants * noise)
+    drawn = []
+    for one in (system, rounded):
+        modes = harmonic_modes(one)
+        ensemble = (modes, thermal_amplitudes(modes, 300.0))
+        drawn.append(HarmonicDraw([ensemble])(np.random.SFC64(3), np.zeros(20, dtype=int)))
+    np.testing.assert_allclose(drawn[0], drawn[1], atol=3e-6 * np.abs(drawn[0]).max())
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_tensors_and_species_are_the_diagonal_of_the_covariance(crystal, name: str) -> None:
     system = crystal(name)
     modes = harmonic_modes(system)

@@ -106,6 +106,18 @@ def test_refused_draws_keep_their_decoration(ends: tuple[System, System, Path, P
     assert counts.mean() == pytest.approx((before.species == 56).sum(axis=1).mean(), abs=0.4)
 
 
+def test_a_campaign_may_move(ends: tuple[System, System, Path, Path], tmp_path: Path) -> None:
+    import shutil
+
+    first, _, structure, constants = ends
+    here = _sampler(ends).pool(first, 300, 1)
+    moved = [Path(shutil.copy(path, tmp_path)) for path in (structure, constants)]
+    rounded = dataclasses.replace(first, force_constants=first.force_constants * (1 + 1e-15))
+    there = _sampler(ends, end_member=moved[0], end_member_force_constants=moved[1]).pool(rounded, 300, 1)
+    assert here.ids(range(300)) == there.ids(range(300))
+    np.testing.assert_allclose(here.block(0, 300).positions, there.block(0, 300).positions, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
