@@ -59,7 +59,9 @@ class FilesLabeler(Section):
         found = read_result(result)
         if matching_order(found.configuration, configuration) is None:
             raise InputError(f"{result} must be the result of structure.extxyz beside it but got another structure.")
-        provenance = {**found.provenance, "fingerprint": self.fingerprint, "settings": {"name": self.name}}
+        unknown: dict[str, str | None] = dict.fromkeys(("code", "code_version", "scf_iterations", "wall_time"))
+        own = {"fingerprint": self.fingerprint, "settings": {"kind": self.kind, "name": self.name}}
+        provenance = {**unknown, **found.provenance, **own}
         return dataclasses.replace(aligned(found, configuration), provenance=provenance)
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field, field_validator
 
 from activeph.errors import LabelFailed
-from activeph.identity import aligned, configuration_key
+from activeph.identity import SAME_POSITION, aligned, configuration_key, matching_order
 from activeph.label.fingerprint import settings_fingerprint
 from activeph.label.frames import modification_time, read_frames
 from activeph.records import Configuration, Label
@@ -43,7 +44,8 @@ class ReplayLabeler(Section):
 
     def label(self, configuration: Configuration, workdir: Path) -> Label:
         """Return the stored label. Raises LabelFailed (``missing``) where the files do not have the configuration."""
-        found = self._index().get(configuration_key(configuration))
+        index = self._index()
+        found = index.get(configuration_key(configuration)) or _rounded(index.values(), configuration)
         if found is None:
             names = ", ".join(path.name for path in self.files)
             raise LabelFailed("missing", f"no structure of {names} is the wanted configuration")
@@ -63,6 +65,25 @@ class ReplayLabeler(Section):
         for path in reversed(self.files):  # the first file wins where two know a configuration
             labels |= _by_key(read_frames(path))
         return labels
+
+
+def _rounded(labels: Iterable[Label], configuration: Configuration) -> Label | None:
+    """Return the label whose configuration differs only by the decimals that a file keeps, None where there is none.
+
+    Round-off of 1e-8 Å now and then changes a key. A displacement of one atom tells most labels apart at once.
+    """
+    inverse = np.linalg.inv(configuration.cell)
+    for label in labels:
+        stored = label.configuration
+        if not np.array_equal(stored.numbers, configuration.numbers):
+            continue
+        moved = configuration.positions[:2] - stored.positions[:2]
+        fraction = (moved - moved[:1]) @ inverse
+        if np.abs((fraction - np.round(fraction)) @ configuration.cell).max(initial=0.0) > SAME_POSITION:
+            continue
+        if matching_order(stored, configuration) is not None:
+            return label
+    return None
 
 
 @functools.lru_cache(maxsize=8)

@@ -7,6 +7,7 @@ wrong in periodic cells.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import socket
 import time
 from pathlib import Path
@@ -66,7 +67,10 @@ class XtbLabeler(Section):
         from ase.units import Bohr, Hartree, kB
         from tblite.exceptions import TBLiteRuntimeError
         from tblite.interface import Calculator
+        from threadpoolctl import threadpool_limits
 
+        # sums over threads differ in the last digits from run to run: one thread unless the user asks for more
+        limits = threadpool_limits(None if "OMP_NUM_THREADS" in os.environ else 1)
         try:
             calculator = Calculator(
                 "GFN2-xTB",
@@ -85,6 +89,8 @@ class XtbLabeler(Section):
         except TBLiteRuntimeError as error:
             kind = "unconverged" if "not converged" in str(error) else "crashed"
             raise LabelFailed(kind, f"tblite: {error}") from error
+        finally:
+            limits.restore_original_limits()
         volume = abs(np.linalg.det(configuration.cell))
         virial = np.asarray(result["virial"]) * Hartree / volume
         eigenvalues = np.atleast_2d(result["orbital-energies"])[:, None, :] * Hartree

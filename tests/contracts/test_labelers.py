@@ -10,6 +10,7 @@ import pytest
 from ase.build import bulk
 from ase.io import write
 
+from activeph.identity import configuration_key
 from activeph.kinds import load_kind
 from activeph.label.base import Labeler
 from activeph.records import Configuration
@@ -38,10 +39,20 @@ def replayed(directory: Path) -> dict[str, Any]:
     return {"files": str(directory / "labels.extxyz")}
 
 
+def brought_back(directory: Path) -> dict[str, Any]:
+    """Return settings of a labeler whose one result lies there already."""
+    place = directory / "exchange" / configuration_key(SALT)[:16]
+    place.mkdir(parents=True)
+    (directory / "labels").mkdir()
+    (place / "result.extxyz").write_bytes(Path(replayed(directory / "labels")["files"]).read_bytes())
+    return {"directory": str(directory / "exchange"), "name": "by-hand"}
+
+
 CASES = {
     "xtb": (lambda directory: {}, SALT),
     "ase": (lambda directory: {"calculator": "ase.calculators.emt:EMT"}, COPPER),
     "replay": (replayed, SALT),
+    "files": (brought_back, SALT),
 }
 WITHOUT_BANDS = {"ase"}
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import bulk
-from ase.io import write
+from ase.io import read, write
 
 from activeph.errors import InputError, LabelFailed
 from activeph.label.replay import ReplayLabeler
@@ -33,6 +33,18 @@ def test_every_configuration_finds_its_own_label(labelled: tuple[Path, list[Conf
         label = labeler.label(configuration, tmp_path)
         assert (label.energy, label.band_gap) == (-number, 5.0 + number)
         assert label.provenance["code"] == "replay"
+
+
+def test_the_decimals_of_a_file_do_not_matter(labelled: tuple[Path, list[Configuration]], tmp_path: Path) -> None:
+    """Labels written with five decimals are found by the positions before."""
+    path, configurations = labelled
+    coarse = tmp_path / "coarse.extxyz"
+    frames = read(path, index=":")
+    for atoms in frames:
+        atoms.positions = np.round(atoms.positions, 5)  # type: ignore[union-attr]
+    write(coarse, frames)
+    for number, configuration in enumerate(configurations):
+        assert ReplayLabeler(files=(coarse,)).label(configuration, tmp_path).energy == -number
 
 
 def test_an_unknown_configuration_is_missing(labelled: tuple[Path, list[Configuration]], tmp_path: Path) -> None:

@@ -88,9 +88,7 @@ def test_a_calculation_from_input_to_label(labeler: VaspLabeler, tmp_path: Path)
 
 
 def test_missing_potentials_are_named(labeler: VaspLabeler) -> None:
-    with pytest.raises(
-        InputError, match="potential_of must name a potential for every element but got none for S"
-    ):
+    with pytest.raises(InputError, match="potential_of must name a potential for every element but got none for S"):
         labeler.check(Configuration(np.array([16]), np.zeros((1, 3)), CELL))
     absent = labeler.model_copy(update={"potential_of": {"K": "K_pv", "Br": "Br"}})
     with pytest.raises(InputError, match="must hold a POTCAR for every element but got none for K"):
