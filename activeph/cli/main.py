@@ -88,6 +88,10 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
     except BrokenPipeError:  # the reader of a pipe has left, as in `activeph status DIR | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
         return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _complain(f"{error.filename} must be usable but got {error.strerror!r}; check permissions and space", 1)
 
 
 def _complain(text: str, code: int) -> int:

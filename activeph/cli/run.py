@@ -9,7 +9,7 @@ from types import FrameType
 import click
 
 from activeph.cli.progress import open_progress
-from activeph.errors import Paused
+from activeph.errors import InputError, Paused
 
 
 @click.command("run")
@@ -20,6 +20,7 @@ def command(file: Path, output: Path | None) -> None:
 
     Finished steps are never repeated and no label is computed twice. A complete campaign is left alone.
     """
+    _refuse_foreign_folder(output)
     signal.signal(signal.SIGTERM, _stop)  # what schedulers send before they kill
     try:
         with open_progress() as progress:
@@ -30,6 +31,19 @@ def command(file: Path, output: Path | None) -> None:
         again = f"activeph run {file}" + (f" --output {output}" if output else "")
         raise Paused(f"stopped; nothing finished is lost: '{again}' continues") from None
     click.echo(answer)
+
+
+def _refuse_foreign_folder(output: Path | None) -> None:
+    """Raise InputError where the run's files would be strewn among others."""
+    if output is None or not output.exists():
+        return
+    if not output.is_dir():
+        raise InputError(f"--output must be a folder but got the file {output}; choose another")
+    names = {path.name for path in output.iterdir()}
+    if "campaign.yaml" not in names and names - {"lock"}:
+        raise InputError(
+            f"--output must be new, empty or a run directory but got {output} with other files; choose another"
+        )
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

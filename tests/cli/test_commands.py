@@ -70,6 +70,21 @@ def run(finished_run: Path, folder: Path) -> Path:
     return Path(shutil.copytree(finished_run, folder / "runs" / "tiny"))
 
 
+def test_run_strews_no_files_among_others(activeph, folder: Path) -> None:
+    assert activeph("run", "tiny.yaml", "--output", "Cu.vasp").err == (
+        "activeph: --output must be a folder but got the file Cu.vasp; choose another\n"
+    )
+    foreign = activeph("run", "tiny.yaml", "--output", ".")
+    assert foreign.code == 2
+    assert foreign.err.startswith("activeph: --output must be new, empty or a run directory but got . with others")
+
+
+def test_a_place_that_cannot_be_written_is_named(activeph, folder: Path) -> None:
+    answer = activeph("run", "tiny.yaml", "--output", "Cu.vasp/run")
+    assert answer.code == 1
+    assert answer.err.startswith(f"activeph: {folder}/Cu.vasp/run must be usable but got 'Not a directory'; check")
+
+
 def test_status_of_a_run_that_has_not_begun(activeph, folder: Path, run: Path) -> None:
     (folder / "run").mkdir()
     assert activeph("status", "run").err == (
