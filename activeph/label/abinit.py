@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
-import subprocess
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,7 +12,7 @@ from pydantic import Field
 
 from activeph.errors import InputError, LabelFailed
 from activeph.label.answer import Answer
-from activeph.label.program import require_program, tail
+from activeph.label.program import program_version, require_program, tail
 from activeph.label.program_labeler import ProgramLabeler
 from activeph.records import Configuration
 
@@ -86,7 +84,10 @@ class AbinitLabeler(ProgramLabeler):
             symbol: hashlib.sha256(self._pseudopotential(symbol).read_bytes()).hexdigest()
             for symbol in sorted(self.pseudopotentials)
         }
-        return {"code_version": abinit_version(program), "pseudopotentials": hashes}
+        return {
+            "code_version": program_version(program, ("--version",), r"^(\d+\.\d+\S*)", "ABINIT"),
+            "pseudopotentials": hashes,
+        }
 
     def _run(self, configuration: Configuration, workdir: Path) -> Answer:
         (workdir / self.LOG_NAME).unlink(missing_ok=True)  # it would write to another file
@@ -166,22 +167,6 @@ class AbinitLabeler(ProgramLabeler):
                 )
         except (OSError, KeyError) as error:
             raise LabelFailed("crashed", f"results of abinit cannot be read: {error}") from error
-
-
-@functools.cache
-def abinit_version(program: str) -> str:
-    """Return the version that the program prints. Raises InputError where it prints none."""
-    try:
-        started = subprocess.run([program, "--version"], capture_output=True, timeout=30, check=False)
-        text = started.stdout.decode(errors="replace").strip()
-    except (OSError, subprocess.TimeoutExpired) as error:
-        text = str(error)
-    found = re.search(r"^\d+\.\d+\S*", text, re.MULTILINE)
-    if found is None:
-        raise InputError(
-            f"label.command must start ABINIT but got {program!r}, which answered {text[:80]!r}; correct it."
-        )
-    return found.group()
 
 
 def _complaint(log: Path) -> str:

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import os
 import re
-import subprocess
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,7 +16,7 @@ from activeph.errors import InputError, LabelFailed
 from activeph.label.answer import Answer
 from activeph.label.cp2k_output import read_cp2k
 from activeph.label.kpoints import gamma_centred
-from activeph.label.program import require_program
+from activeph.label.program import program_version, require_program
 from activeph.label.program_labeler import ProgramLabeler
 from activeph.records import Configuration
 from activeph.section import InputPath
@@ -102,7 +101,12 @@ class Cp2kLabeler(ProgramLabeler):
     def _facts(self) -> dict[str, Any]:
         files = (self.basis_file, self.potential_file)
         hashes = {name: hashlib.sha256(self._data(name).encode()).hexdigest() for name in files}
-        return {"code_version": cp2k_version(require_program(self.command, "label.command", "CP2K")), "data": hashes}
+        return {
+            "code_version": program_version(
+                require_program(self.command, "label.command", "CP2K"), ("--version",), r"CP2K version (\S+)", "CP2K"
+            ),
+            "data": hashes,
+        }
 
     def _run(self, configuration: Configuration, workdir: Path) -> Answer:
         points, weights = gamma_centred(self.kpts)
@@ -153,22 +157,6 @@ class Cp2kLabeler(ProgramLabeler):
 @functools.lru_cache(maxsize=8)
 def _text(path: Path, changed: int) -> str:
     return path.read_text(errors="replace")
-
-
-@functools.cache
-def cp2k_version(program: str) -> str:
-    """Return the version that the program prints. Raises InputError where it prints none."""
-    try:
-        started = subprocess.run([program, "--version"], capture_output=True, timeout=30, check=False)
-        text = started.stdout.decode(errors="replace")
-    except (OSError, subprocess.TimeoutExpired) as error:
-        text = str(error)
-    found = re.search(r"CP2K version (\S+)", text)
-    if found is None:
-        raise InputError(
-            f"label.command must start CP2K but got {program!r}, which answered {text[:80]!r}; correct it."
-        )
-    return found.group(1)
 
 
 def _triple(vector: Any) -> str:

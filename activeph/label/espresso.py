@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import math
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +16,7 @@ from pydantic import Field
 from activeph.errors import InputError, LabelFailed
 from activeph.label.answer import Answer
 from activeph.label.espresso_xml import read_espresso_xml
-from activeph.label.program import require_program
+from activeph.label.program import program_version, require_program
 from activeph.label.program_labeler import ProgramLabeler
 from activeph.records import Configuration
 from activeph.section import InputPath
@@ -95,7 +93,10 @@ class EspressoLabeler(ProgramLabeler):
             for symbol in sorted(self.pseudopotentials)
         }
         program = require_program(self.command, "label.command", "Quantum ESPRESSO")
-        return {"code_version": espresso_version(program), "pseudopotentials": hashes}
+        return {
+            "code_version": program_version(program, (), r"Program PWSCF v\.(\S+)", "Quantum ESPRESSO"),
+            "pseudopotentials": hashes,
+        }
 
     def _run(self, configuration: Configuration, workdir: Path) -> Answer:
         (workdir / "pw.in").write_text(self._input(configuration), encoding="utf-8")
@@ -171,23 +172,6 @@ class EspressoLabeler(ProgramLabeler):
                 moment = self.magnetic_moments.get(symbol, 0.0) / valence[symbol]
                 entries[f"starting_magnetization({index})"] = max(-1.0, min(1.0, moment))
         return entries | self.system
-
-
-@functools.cache
-def espresso_version(program: str) -> str:
-    """Return the version that pw.x prints when it starts. Raises InputError where it prints none."""
-    text = ""
-    try:
-        started = subprocess.run([program], stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=False)
-        text = started.stdout.decode(errors="replace")
-    except (OSError, subprocess.TimeoutExpired) as error:
-        text = str(error)
-    found = re.search(r"Program PWSCF v\.(\S+)", text)
-    if found is None:
-        raise InputError(
-            f"label.command must start pw.x but got {program!r}, which answered {text[:80]!r}; correct it."
-        )
-    return found.group(1)
 
 
 def valence_charge(pseudopotential: Path) -> float:

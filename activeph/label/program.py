@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -63,6 +66,33 @@ def tail(path: Path) -> str:
     """Return the end of a text file."""
     data = path.read_bytes()[-TAIL_BYTES:]
     return data.decode(errors="replace").strip()
+
+
+@functools.cache
+def program_version(program: str, arguments: tuple[str, ...], pattern: str, code: str) -> str:
+    """Return the version that a program prints, by a pattern with one group. Raises InputError where it prints none.
+
+    It runs in a directory of its own: some codes leave files wherever they are started.
+    """
+    with tempfile.TemporaryDirectory(prefix="activeph-version-") as folder:
+        try:
+            started = subprocess.run(
+                [program, *arguments],
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=30,
+                check=False,
+            )
+            text = started.stdout.decode(errors="replace")
+        except (OSError, subprocess.TimeoutExpired) as error:
+            text = str(error)
+    found = re.search(pattern, text, re.MULTILINE)
+    if found is None:
+        raise InputError(
+            f"label.command must start {code} but got {program!r}, which answered {text[:80]!r}; correct it."
+        )
+    return found.group(1)
 
 
 def require_program(name: str, key: str, package: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from activeph.errors import InputError, LabelFailed
-from activeph.label.program import require_program, run_program
+from activeph.label.program import program_version, require_program, run_program
 
 
 def python(code: str) -> list[str]:
@@ -45,3 +45,12 @@ def test_a_slow_program_is_stopped_with_its_children(tmp_path: Path) -> None:
 def test_a_missing_program_names_the_key() -> None:
     with pytest.raises(InputError, match="label.command must name an installed program but got 'no-such-code'"):
         require_program("no-such-code", "label.command", "The Code")
+
+
+def test_a_version_is_asked_for_in_a_directory_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ("-c", "open('CRASH', 'w'); print('The Code 7.5-beta')")
+    assert program_version(sys.executable, arguments, r"The Code (\S+)", "The Code") == "7.5-beta"
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(InputError, match="label.command must start The Code but got"):
+        program_version(sys.executable, ("-c", "print('something else')"), r"The Code (\S+)", "The Code")
