@@ -76,7 +76,7 @@ def test_run_strews_no_files_among_others(activeph, folder: Path) -> None:
     )
     foreign = activeph("run", "tiny.yaml", "--output", ".")
     assert foreign.code == 2
-    assert foreign.err.startswith("activeph: --output must be new, empty or a run directory but got . with others")
+    assert foreign.err.startswith("activeph: --output must be new, empty or a run directory but got . with other files")
 
 
 def test_a_place_that_cannot_be_written_is_named(activeph, folder: Path) -> None:
