@@ -147,7 +147,7 @@ def pool_name(kind: str, section: Section, *systems: System) -> str:
     another processor's rounding names the same.
     """
     settings = {key: value for key, value in section.model_dump().items() if not isinstance(value, Path)}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for system in systems:
         for array in _arrays(system):
             digest.update(str(array.shape).encode())
