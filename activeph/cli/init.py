@@ -146,12 +146,17 @@ def _ask(option: str, question: str, read: Callable[[str], Answer], default: str
         except InputError as error:
             raise click.UsageError(str(error)) from None
 
-    if sys.stdin.isatty():
+    if somebody_is_there():
         answer: Answer = click.prompt(question, default=default, value_proc=read_again)
         return answer
     if default is None:
         raise InputError(f"{option} must be given where nobody can be asked but got nothing; add {option}")
     return read(default)
+
+
+def somebody_is_there() -> bool:
+    """Return whether questions can be answered."""
+    return sys.stdin.isatty()
 
 
 def _file(text: str) -> Path:

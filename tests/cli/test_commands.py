@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from activeph import build as activeph_build
+from activeph.cli import init
 from activeph.cli.init import suggest_supercell
+from activeph.cli.main import group
 from activeph.config import load_campaign
 from activeph.report import figures
 
@@ -217,6 +220,25 @@ def test_suggested_supercells(lengths: tuple[float, ...], n_atoms: int, expected
 
 def test_schema_is_json(activeph) -> None:
     assert json.loads(activeph("schema").out)["title"] == "activeph campaign"
+
+
+def test_init_asks_on_a_terminal_until_the_answers_will_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(init, "somebody_is_there", lambda: True)
+    answers = ["no.cif", "Cu.vasp", "2 2", "3 3 3", "asee", "ase", "ase.calculators.emt:EMT", "many", "20"]
+    result = CliRunner().invoke(group, ["init"], input="\n".join(answers) + "\n")
+    assert result.exit_code == 0, result.output
+    for question in (
+        "Structure file",
+        "Supercell [4 4 4]",
+        "Labeler (",
+        "label.calculator (Import path",
+        "Labels per",
+    ):
+        assert question in result.output
+    assert result.output.count("Error: ") == 4
+    campaign = load_campaign(folder / "campaign.yaml")
+    assert campaign.systems[0].supercell == ((3, 0, 0), (0, 3, 0), (0, 0, 3))
+    assert (campaign.label.kind, campaign.budget.labels) == ("ase", 20)
 
 
 def test_init_copes_with_any_file_name(activeph, folder: Path) -> None:
