@@ -1,4 +1,5 @@
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -206,16 +207,15 @@ def test_a_worker_finds_what_another_campaign_has_calculated(tmp_path: Path) -> 
 
 
 DRIVER = """
-import sys
+import pickle, sys
 from pathlib import Path
-sys.path[:0] = sys.argv[1:3]
-from test_labelling import copper, AseLabeler
+sys.path.insert(0, sys.argv[1])
 from activeph.execute.processes import ProcessExecutor
 from activeph.labelling import obtain
 from activeph.store.ledger import Ledger
-labeler = AseLabeler(calculator="home_made_troubled:Troubled", arguments={"orders": sys.argv[3]})
+labeler, configurations = pickle.loads(Path(sys.argv[2]).read_bytes())
 with ProcessExecutor(workers=2).start() as workers:
-    obtain(labeler, copper(12), Ledger(Path(sys.argv[4])), workers)
+    obtain(labeler, configurations, Ledger(Path(sys.argv[3])), workers)
 """
 
 
@@ -223,7 +223,9 @@ def test_a_killed_driver_loses_nothing_and_repeats_nothing(troubled: tuple[AseLa
     labeler, orders = troubled
     (orders / "seconds").write_text("0.15")
     ledger = Ledger(tmp_path / "labels")
-    command = [sys.executable, "-c", DRIVER, str(Path(__file__).parent), str(tmp_path), str(orders), str(ledger.root)]
+    work = tmp_path / "work.pickle"
+    work.write_bytes(pickle.dumps((labeler, copper(12))))
+    command = [sys.executable, "-c", DRIVER, str(tmp_path), str(work), str(ledger.root)]
     kills = 0
     for n_wanted in (1, 5):
         driver = subprocess.Popen(command, start_new_session=True)

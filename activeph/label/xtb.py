@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import socket
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from activeph.errors import InputError, LabelFailed
-from activeph.label.edges import band_edges
+from activeph.label.answer import Answer, label_of
 from activeph.label.fingerprint import settings_fingerprint
 from activeph.records import Configuration, Label
 from activeph.section import Section
@@ -59,64 +58,56 @@ class XtbLabeler(Section):
         log: list[str] = []
         start = time.perf_counter()
         try:
-            return self._run(configuration, log, start)
+            answer = self._run(configuration, log)
         finally:
             (workdir / LOG_NAME).write_text("\n".join(log) + "\n", encoding="utf-8")
+        provenance = {
+            "code": "tblite",
+            "fingerprint": self.fingerprint,
+            "settings": {"method": "GFN2-xTB", **self.model_dump(mode="json")},
+            "wall_time": time.perf_counter() - start,
+        }
+        return label_of(configuration, answer, provenance)
 
-    def _run(self, configuration: Configuration, log: list[str], start: float) -> Label:
-        from ase.units import Bohr, Hartree, kB
+    def _run(self, configuration: Configuration, log: list[str]) -> Answer:
+        from ase.units import Bohr, Hartree
         from tblite.exceptions import TBLiteRuntimeError
-        from tblite.interface import Calculator
         from threadpoolctl import threadpool_limits
 
         # sums over threads differ in the last digits from run to run: one thread unless the user asks for more
-        limits = threadpool_limits(None if "OMP_NUM_THREADS" in os.environ else 1)
-        try:
-            calculator = Calculator(
-                "GFN2-xTB",
-                np.asarray(configuration.numbers),
-                configuration.positions / Bohr,
-                lattice=configuration.cell / Bohr,
-                periodic=np.array([True, True, True]),
-                color=False,
-                logger=log.append,
-            )
-            calculator.set("accuracy", self.accuracy)
-            calculator.set("max-iter", self.max_iterations)
-            calculator.set("temperature", self.electronic_temperature * kB / Hartree)
-            calculator.set("verbosity", 1)
-            result = calculator.singlepoint().dict()
-        except TBLiteRuntimeError as error:
-            kind = "unconverged" if "not converged" in str(error) else "crashed"
-            raise LabelFailed(kind, f"tblite: {error}") from error
-        finally:
-            limits.restore_original_limits()
-        volume = abs(np.linalg.det(configuration.cell))
-        virial = np.asarray(result["virial"]) * Hartree / volume
-        eigenvalues = np.atleast_2d(result["orbital-energies"])[:, None, :] * Hartree
-        occupations = np.atleast_2d(result["orbital-occupations"])[:, None, :]
-        edges = band_edges(eigenvalues, occupations)
-        return Label(
-            configuration=configuration,
+        with threadpool_limits(None if "OMP_NUM_THREADS" in os.environ else 1):
+            try:
+                result = self._calculator(configuration, log).singlepoint().dict()
+            except TBLiteRuntimeError as error:
+                kind = "unconverged" if "not converged" in str(error) else "crashed"
+                raise LabelFailed(kind, f"tblite: {error}") from error
+        virial = np.asarray(result["virial"]) * Hartree / abs(np.linalg.det(configuration.cell))
+        return Answer(
             energy=float(result["energy"]) * Hartree,
             forces=-np.asarray(result["gradient"]) * Hartree / Bohr,
             stress=virial.flat[[0, 4, 8, 5, 2, 1]],
-            band_gap=edges.band_gap,
-            direct_band_gap=edges.direct_band_gap,
-            valence_band_maximum=edges.valence_band_maximum,
-            conduction_band_minimum=edges.conduction_band_minimum,
-            eigenvalues=eigenvalues,
-            occupations=occupations,
-            provenance=self._provenance(log, time.perf_counter() - start),
+            eigenvalues=np.atleast_2d(result["orbital-energies"])[:, None, :] * Hartree,
+            occupations=np.atleast_2d(result["orbital-occupations"])[:, None, :],
+            weights=np.ones(1),
+            code_version=importlib.metadata.version("tblite"),
+            scf_iterations=sum(1 for line in log if line.strip()[:1].isdigit()),
         )
 
-    def _provenance(self, log: list[str], wall_time: float) -> dict[str, Any]:
-        return {
-            "code": "tblite",
-            "code_version": importlib.metadata.version("tblite"),
-            "fingerprint": self.fingerprint,
-            "settings": {"method": "GFN2-xTB", **self.model_dump(mode="json")},
-            "scf_iterations": sum(1 for line in log if line.strip()[:1].isdigit()),
-            "wall_time": wall_time,
-            "host": socket.gethostname(),
-        }
+    def _calculator(self, configuration: Configuration, log: list[str]) -> Any:
+        from ase.units import Bohr, Hartree, kB
+        from tblite.interface import Calculator
+
+        calculator = Calculator(
+            "GFN2-xTB",
+            np.asarray(configuration.numbers),
+            configuration.positions / Bohr,
+            lattice=configuration.cell / Bohr,
+            periodic=np.array([True, True, True]),
+            color=False,
+            logger=log.append,
+        )
+        calculator.set("accuracy", self.accuracy)
+        calculator.set("max-iter", self.max_iterations)
+        calculator.set("temperature", self.electronic_temperature * kB / Hartree)
+        calculator.set("verbosity", 1)
+        return calculator
