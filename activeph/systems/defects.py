@@ -1,7 +1,7 @@
 """Point defects as systems of their own: one per symmetry-distinct site, ready for every sampler and model.
 
 A defect changes which atoms there are, and a system is a fixed set of atoms; so a defect is a new system whose unit
-cell is the host's supercell.
+cell is the host's supercell. :func:`activeph.systems.files.write_system` makes it a line of a campaign file.
 """
 
 from __future__ import annotations

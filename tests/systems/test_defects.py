@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from activeph.phonons.modes import normal_modes
 from activeph.records import System
 from activeph.sample.phonon import PhononSampler
 from activeph.sample.random import RandomSampler
+from activeph.systems import load_system
 from activeph.systems.defects import interstitials, substitutions, vacancies
+from activeph.systems.files import write_system
 
 Builder = Callable[..., System]
 
@@ -65,6 +68,17 @@ def test_defects_are_sampled_like_any_system(crystal: Builder) -> None:
     assert block.positions.shape == (10, 39, 3)
     interstitial = interstitials(crystal("rocksalt"), "Li")[0]
     assert RandomSampler(distance=0.1).pool(interstitial, 10, 1).block(0, 10).positions.shape == (10, 9, 3)
+
+
+def test_a_defect_becomes_a_system_of_a_campaign(crystal: Builder, tmp_path: Path) -> None:
+    (vacancy,) = vacancies(crystal("perovskite"), "O")
+    structure, constants = write_system(vacancy, tmp_path)
+    read = load_system("vacancy", structure, [1, 1, 1], constants)
+    np.testing.assert_array_equal(read.supercell.numbers, vacancy.supercell.numbers)
+    np.testing.assert_allclose(normal_modes(read).frequencies, normal_modes(vacancy).frequencies, atol=1e-4)
+    bare, nothing = write_system(interstitials(crystal("rocksalt"), "Li")[0], tmp_path)
+    assert nothing is None
+    assert len(load_system("interstitial", bare, [1, 1, 1]).supercell.numbers) == 9
 
 
 def test_wrong_elements_get_a_sentence(crystal: Builder) -> None:
