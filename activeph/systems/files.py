@@ -52,7 +52,7 @@ def examined_force_constants(system: System, path: Path) -> tuple[System, Examin
     They may have been computed in any supercell of the crystal. The kind of file is told by its content. FORCE_SETS,
     FORCE_CONSTANTS and force_constants.hdf5 do not say which cell they belong to: a phonopy yaml beside them does,
     else they are taken to be of the system's own supercell. The acoustic sum rule and the order of atoms are imposed;
-    Born charges are kept where the file has them.
+    Born charges are kept where the file, or a file BORN beside it as phonopy reads, has them.
 
     Raises:
         InputError: an unreadable file, or one of another crystal.
@@ -151,6 +151,9 @@ def _read(system: System, path: Path) -> tuple[Any, float, float]:
             _set(phonon, constants, path)
         else:
             _set(phonon, file_IO.parse_FORCE_CONSTANTS(path, p2s_map=phonon.primitive.p2s_map), path)
+    born = path.with_name("BORN")
+    if phonon.nac_params is None and born.exists():
+        phonon.nac_params = file_IO.parse_BORN(phonon.primitive, filename=born)
     return _in_electronvolt(phonon, unit)
 
 

@@ -192,6 +192,21 @@ def test_born_charges_follow_the_atoms(crystal: Builder, tmp_path: Path) -> None
     assert np.abs(plain - larger.force_constants).max() > 1e-3  # the dipole-dipole part matters
 
 
+def test_born_charges_from_a_file_beside_the_forces(crystal: Builder, tmp_path: Path) -> None:
+    from phonopy.file_IO import write_BORN, write_FORCE_CONSTANTS
+
+    system = crystal("rocksalt")
+    primitive = phonopy_of(system).primitive
+    born = np.array([1.2 * np.eye(3), -1.2 * np.eye(3)])
+    write_BORN(primitive, born, 2.4 * np.eye(3), filename=tmp_path / "BORN")
+    path = tmp_path / "FORCE_CONSTANTS"
+    write_FORCE_CONSTANTS(system.force_constants, path, p2s_map=system.primitive_atoms)
+    read, report = examined_force_constants(dataclasses.replace(system, force_constants=None), path)
+    assert report.polar
+    np.testing.assert_allclose(read.born_charges, born, atol=1e-6)
+    np.testing.assert_allclose(read.dielectric, 2.4 * np.eye(3), atol=1e-6)
+
+
 def test_other_crystals_get_the_reason(crystal: Builder, tmp_path: Path) -> None:
     write_phonopy(crystal("perovskite"), tmp_path / "phonopy_params.yaml")
     other = crystal("perovskite").unit_cell
