@@ -7,7 +7,8 @@ which a thermal gap shifts) and products of different sets of the same symmetry.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,7 @@ from activeph.records import Block, FloatArray, IntArray, System
 
 SYMMETRY_TOLERANCE = 1e-3  # Å
 MAX_CROSS_TERMS = 200  # products of different sets beyond this number would be fitted by no realistic dataset
-MAX_MODES_FOR_CROSS_TERMS = 400  # their search costs operations times modes squared
+MAX_NUMBERS = 3e7  # of all operations on all modes (0.25 GB); larger cells are left with first order and powers
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +39,8 @@ class ModeInvariants:
         self._system = system
         self._modes = normal_modes(system)
         self._sets = degenerate_sets(self._modes.frequencies)
-        operations = _mode_operations(system, self._modes)
-        self._linear = _invariant_vectors(np.mean(operations, axis=0))
+        operations = _space_group(system)
+        self._linear = _invariant_vectors(_mean_operation(operations, self._modes))
         self._quadratic = list(self._bilinears(operations))
 
     @property
@@ -58,11 +59,15 @@ class ModeInvariants:
             columns.append(np.linalg.norm(coordinates[:, modes], axis=1, keepdims=True))
         return np.concatenate(columns, axis=1)
 
-    def _bilinears(self, operations: FloatArray) -> Iterator[Bilinear]:
+    def _bilinears(self, space_group: Sequence[Operation]) -> Iterator[Bilinear]:
+        n_modes = len(self._modes.frequencies)
+        if len(space_group) * n_modes**2 > MAX_NUMBERS:
+            for modes in self._sets:
+                yield Bilinear(modes, modes, np.eye(len(modes)) / np.sqrt(len(modes)))
+            return
+        operations = np.array([self._modes.vectors.T @ one.apply(self._modes.vectors) for one in space_group])
         for modes in self._sets:
             yield from _invariant_forms(operations, modes, modes)
-        if len(self._modes.frequencies) > MAX_MODES_FOR_CROSS_TERMS:
-            return
         cross = [
             form
             for number, first in enumerate(self._sets)
@@ -73,8 +78,36 @@ class ModeInvariants:
             yield from cross
 
 
-def _mode_operations(system: System, modes: NormalModes) -> FloatArray:
-    """Return the space group of the supercell as orthogonal matrices [G, M, M] that act on normal coordinates."""
+def invariants_of(system: System) -> ModeInvariants:
+    """Return the invariants of a system, found once per process for equal crystals."""
+    cell = system.supercell
+    constants = b"" if system.force_constants is None else system.force_constants.tobytes()
+    parts = (cell.numbers.tobytes(), cell.positions.tobytes(), cell.cell.tobytes(), system.masses.tobytes(), constants)
+    key = hashlib.sha256(b"".join(parts)).hexdigest()
+    if key not in _KNOWN:
+        _KNOWN[key] = ModeInvariants(system)
+    return _KNOWN[key]
+
+
+_KNOWN: dict[str, ModeInvariants] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One operation of the supercell's space group: atom n goes to site ``images[n]``, its displacement is turned."""
+
+    images: IntArray  # [N]
+    turn: FloatArray  # [3, 3]
+
+    def apply(self, vectors: FloatArray) -> FloatArray:
+        """Return displacement patterns [3N, M] after the operation."""
+        atoms = vectors.reshape(len(self.images), 3, -1)
+        result = np.empty_like(atoms)
+        result[self.images] = np.einsum("xy,nym->nxm", self.turn, atoms)
+        return result.reshape(vectors.shape)
+
+
+def _space_group(system: System) -> list[Operation]:
     import spglib
 
     supercell = system.supercell
@@ -85,18 +118,23 @@ def _mode_operations(system: System, modes: NormalModes) -> FloatArray:
             f"the supercell of system {system.name!r} must have a space group but got none; check for atoms on top of "
             "each other."
         )
-    n_atoms = len(supercell.numbers)
-    vectors = modes.vectors.reshape(n_atoms, 3, -1)
     operations = []
     for rotation, shift in zip(symmetry["rotations"], symmetry["translations"], strict=True):
         apart = (fractional @ rotation.T + shift)[:, None] - fractional[None, :]
         apart -= np.round(apart)
         images = np.argmin(np.sum((apart @ supercell.cell) ** 2, axis=2), axis=1)
-        turn = supercell.cell.T @ rotation @ np.linalg.inv(supercell.cell.T)
-        turned = np.empty_like(vectors)
-        turned[images] = np.einsum("xy,nym->nxm", turn, vectors)
-        operations.append(modes.vectors.T @ turned.reshape(3 * n_atoms, -1))
-    return np.array(operations)
+        operations.append(Operation(images, supercell.cell.T @ rotation @ np.linalg.inv(supercell.cell.T)))
+    return operations
+
+
+def _mean_operation(operations: Sequence[Operation], modes: NormalModes) -> FloatArray:
+    """Return the mean of all operations as a matrix [M, M] on normal coordinates."""
+    n_atoms = len(operations[0].images)
+    total = np.zeros((n_atoms, n_atoms, 3, 3))
+    for one in operations:
+        total[one.images, np.arange(n_atoms)] += one.turn
+    mean = total.transpose(0, 2, 1, 3).reshape(3 * n_atoms, 3 * n_atoms) / len(operations)
+    return np.asarray(modes.vectors.T @ mean @ modes.vectors)
 
 
 def _invariant_vectors(mean: FloatArray) -> FloatArray:

@@ -13,7 +13,7 @@ from pydantic import Field
 from activeph.errors import InputError
 from activeph.models.calibration import Recalibration, fit_recalibration
 from activeph.models.gaussian_process import Posterior, fit_posterior
-from activeph.models.invariants import ModeInvariants
+from activeph.models.invariants import invariants_of
 from activeph.models.scaling import Scaling, fit_scaling
 from activeph.records import Block, Dataset, FloatArray, Prediction, System
 from activeph.section import Section
@@ -108,7 +108,7 @@ def fit_modes(dataset: Dataset, systems: Mapping[str, System], seed: int) -> Mod
         start += len(block)
         if block.system not in systems:
             continue
-        fits[block.system] = _fit_system(ModeInvariants(systems[block.system]).evaluate(block), targets, seed)
+        fits[block.system] = _fit_system(invariants_of(systems[block.system]).evaluate(block), targets, seed)
     return ModesFit(scaling, fits, seed)
 
 
@@ -138,7 +138,6 @@ class ModesPredictor:
         self._fits = fits
         self._systems = systems
         self._width = width
-        self._invariants: dict[str, ModeInvariants] = {}
         self.scale = fits[0].scaling.scale
 
     def predict(self, block: Block) -> Prediction:
@@ -150,11 +149,9 @@ class ModesPredictor:
         return Prediction(members, self._features(block.system, invariants), self.scale)
 
     def _evaluate(self, block: Block) -> FloatArray:
-        if block.system not in self._invariants:
-            if block.system not in self._systems:
-                raise InputError(unknown_system(block.system, self._systems))
-            self._invariants[block.system] = ModeInvariants(self._systems[block.system])
-        return self._invariants[block.system].evaluate(block)
+        if block.system not in self._systems:
+            raise InputError(unknown_system(block.system, self._systems))
+        return invariants_of(self._systems[block.system]).evaluate(block)
 
     def _deviations(self, system: str, invariants: FloatArray) -> FloatArray:
         """Return recalibrated standard deviations [B, P] of scaled targets; 1 for a system without labels."""

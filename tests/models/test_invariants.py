@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from activeph.models.invariants import ModeInvariants
+from activeph.models import invariants
+from activeph.models.invariants import ModeInvariants, invariants_of
 from activeph.phonons.modes import normal_modes
 from activeph.records import Block, System
 
@@ -73,3 +75,22 @@ def test_cubic_crystal_has_no_first_order_and_a_polar_one_has(crystal: Callable[
     up[0, system.supercell.numbers == 17, 2], up[1, system.supercell.numbers == 17, 2] = 0.05, -0.05
     values = ModeInvariants(system).evaluate(block_of(system, up))
     np.testing.assert_allclose(values[0], values[1], atol=1e-9)
+
+
+def test_large_cells_keep_the_powers_of_all_sets(
+    crystal: Callable[..., System], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = crystal("rocksalt")
+    block = block_of(system, moves(system, 5))
+    every = ModeInvariants(system).evaluate(block)
+    monkeypatch.setattr(invariants, "MAX_NUMBERS", 0)
+    fewer = ModeInvariants(system).evaluate(block)
+    assert fewer.shape[1] <= every.shape[1]
+    assert all(np.any(np.all(np.isclose(every, column[:, None]), axis=0)) for column in fewer.T)
+
+
+def test_equal_systems_share_their_invariants(crystal: Callable[..., System]) -> None:
+    system = crystal("rocksalt")
+    again = replace(system, name="other")
+    assert invariants_of(system) is invariants_of(again)
+    assert invariants_of(replace(system, force_constants=2 * system.force_constants)) is not invariants_of(system)
