@@ -34,6 +34,22 @@ def list_ledger(ledger: Ledger) -> Iterator[dict[str, Any]]:
         yield {"state": state, **json.loads(path.read_text(encoding="utf-8"))}
 
 
+NO_LOGS = frozenset({"label.json", "failure.json", "arrays.npz"})
+
+
+def log_files(ledger: Ledger, key: str) -> list[Path]:
+    """Return the files that a code left or is writing for one label, the one written last first.
+
+    ``key`` may be the beginning of a key. Raises InputError where no label or more than one begins so.
+    """
+    places = ledger.places(key)
+    if len(places) != 1:
+        hint = "give more of its key" if places else "see 'activeph ledger list'"
+        raise InputError(f"a label must be named by its key but got {key!r}, which {len(places)} begin with; {hint}.")
+    files = [path for path in places.popitem()[1].rglob("*") if path.is_file() and path.name not in NO_LOGS]
+    return sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+
+
 def verify_ledger(ledger: Ledger) -> Iterator[tuple[str, str | None]]:
     """Yield every key with what is wrong with its record, None where nothing is.
 

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from activeph.errors import InputError
 from activeph.execute.serial import SerialWorkers
 from activeph.label.replay import ReplayLabeler
 from activeph.labelling import obtain
-from activeph.ledger_tools import import_labels, ledger_entries, list_ledger, verify_ledger
+from activeph.ledger_tools import import_labels, ledger_entries, list_ledger, log_files, verify_ledger
 from activeph.records import Configuration, Failure
 from activeph.store.ledger import Ledger
 
@@ -75,6 +76,24 @@ def test_verify_finds_each_kind_of_damage(labelled: Path, tmp_path: Path) -> Non
     assert "hash of arrays.npz differs" in str(problems[first])
     assert "do not give the key" in str(problems[second])
     assert "neither label.json nor failure.json" in str(problems[third])
+
+
+def test_the_output_of_a_label_is_found_also_while_it_runs(labelled: Path, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "labels")
+    import_labels(ledger, [labelled])
+    key = next(iter(ledger.keys()))
+    assert log_files(ledger, key) == []
+    for name, age in (("input", 20), ("output", 10)):
+        (ledger.directory(key) / name).write_text(name)
+        os.utime(ledger.directory(key) / name, ns=(0, 10**18 - age))
+    assert [path.name for path in log_files(ledger, key[:12])] == ["output", "input"]
+    with ledger.workdir("ab" * 12) as workdir:
+        (workdir / "scf.log").write_text("1 2 3")
+        assert log_files(ledger, "abab") == [workdir / "scf.log"]
+    with pytest.raises(InputError, match="which 0 begin with"):
+        log_files(ledger, "abab")
+    with pytest.raises(InputError, match="which 3 begin with; give more of its key"):
+        log_files(ledger, "")
 
 
 def test_labels_are_handed_out_and_failures_are_not(labelled: Path, tmp_path: Path) -> None:

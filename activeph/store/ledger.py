@@ -130,6 +130,15 @@ class Ledger:
         """Return the keys that are being calculated now, as far as this host can tell; sorted."""
         return sorted({name[1:].partition("@")[0] for _, name in self._work() if not _is_dead(name)})
 
+    def places(self, prefix: str) -> dict[str, Path]:
+        """Return key and directory of every record, and of every calculation under way, whose key begins so."""
+        found = {key: self.directory(key) for key in self.keys() if key.startswith(prefix)}
+        for path, name in self._work():
+            key = name[1:].partition("@")[0]
+            if key.startswith(prefix):
+                found.setdefault(key, path / name)
+        return found
+
     def sweep(self) -> int:
         """Remove what dead processes of this host left half done; return how many directories."""
         dead = [path / name for path, name in self._work() if _is_dead(name)]
