@@ -131,6 +131,7 @@ def write_system(system: System, folder: Path) -> tuple[Path, Path | None]:
 def _read(system: System, path: Path) -> tuple[Any, float, float]:
     """Return a phonopy object in Å and eV with symmetrised force constants, and how far they were from it."""
     from phonopy import file_IO
+    from phonopy.physical_units import get_calculator_physical_units
 
     kind = _kind(path)
     if kind == "yaml":
@@ -153,7 +154,8 @@ def _read(system: System, path: Path) -> tuple[Any, float, float]:
             _set(phonon, file_IO.parse_FORCE_CONSTANTS(path, p2s_map=phonon.primitive.p2s_map), path)
     born = path.with_name("BORN")
     if phonon.nac_params is None and born.exists():
-        phonon.nac_params = file_IO.parse_BORN(phonon.primitive, filename=born)
+        factor = get_calculator_physical_units(phonon.calculator).nac_factor
+        phonon.nac_params = {"factor": factor, **file_IO.parse_BORN(phonon.primitive, filename=born)}
     return _in_electronvolt(phonon, unit)
 
 
