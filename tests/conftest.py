@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# Workers run numerical libraries on one thread; tests do too, so that sums are added in the same order everywhere.
+for _library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
+
 import dataclasses
 import itertools
 from collections.abc import Callable

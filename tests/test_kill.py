@@ -1,4 +1,4 @@
-"""``kill -9`` at random moments of a campaign with a real code, then the same command: nothing lost, nothing paid twice."""
+"""``kill -9`` at random moments of a campaign with a real code: nothing is lost and nothing is paid for twice."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _write(folder: Path) -> None:
 def _outcome(folder: Path) -> tuple[object, ...]:
     state = fold(Journal(folder / "run" / "journal.jsonl").events())
     ledger = Ledger(folder / "run" / "labels")
-    contents = {key: (ledger.directory(key) / "arrays.npz").read_bytes() for key in ledger.keys()}
+    contents = {key: (ledger.directory(key) / "arrays.npz").read_bytes() for key in [*ledger.keys()]}
     return state.test, state.picks, state.evaluated, contents
 
 
