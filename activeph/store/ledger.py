@@ -93,17 +93,18 @@ class Ledger:
         write_outcome(workdir, key, configuration, outcome)
         sync_tree(workdir)
         final = self.directory(key)
+        old = workdir.with_name(f"{workdir.name}-old")
         if replace and final.exists():
-            os.rename(final, workdir.with_name(f"{workdir.name}-old"))
+            os.rename(final, old)
         try:
             os.rename(workdir, final)  # refused where the directory exists, as records are never empty
         except OSError:
+            if old.exists():
+                os.rename(old, final)
             if self.state(key) is None:
                 raise
             return False
-        finally:
-            if replace:
-                shutil.rmtree(workdir.with_name(f"{workdir.name}-old"), ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
         sync_directory(final.parent)
         return True
 
