@@ -110,6 +110,7 @@ def test_an_unstable_crystal_is_renormalised_and_campaigned(tmp_path: Path) -> N
     assert (folder / "bands.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_interrupted_renormalisation_pays_for_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _campaign(tmp_path, [400])
     run_campaign(path, tmp_path / "whole", NoProgress())
