@@ -120,7 +120,7 @@ def main() -> None:
             "read_by_key": read(root, database, keys),
             "peak_megabytes_of_this_process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
-    print(json.dumps(result, indent=1))
+        print(json.dumps(result, indent=1), flush=True)  # removing the files takes longer than reading them
 
 
 if __name__ == "__main__":
