@@ -57,10 +57,13 @@ class Ledger:
 
     def states(self) -> Iterator[tuple[str, str]]:
         """Yield key and state (``label`` or ``failure``) of all records, sorted; no record is read."""
+        root = str(self.root)
         for key in self.keys():
-            state = self.state(key)
-            if state is not None:
-                yield key, state
+            directory = f"{root}/{key[:2]}/{key}"  # plain strings: pathlib would double the time of 100 000 records
+            if os.path.exists(f"{directory}/{LABEL_NAME}"):
+                yield key, "label"
+            elif os.path.exists(f"{directory}/{FAILURE_NAME}"):
+                yield key, "failure"
 
     @contextmanager
     def workdir(self, key: str) -> Iterator[Path]:
