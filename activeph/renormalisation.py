@@ -8,26 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from activeph.config import Campaign, SystemSection
-from activeph.execute.base import Workers
 from activeph.identity import aligned, label_key
 from activeph.labelling import obtain
+from activeph.means import Means
 from activeph.phonons.renormalise import Round, Settings
-from activeph.progress import Progress
 from activeph.records import Configuration, Label, System
 from activeph.seeds import derive_seed
-from activeph.store.ledger import Ledger
 from activeph.systems import load_system, write_phonopy
 
 
-def renormalised_system(
-    system: System,
-    section: SystemSection,
-    campaign: Campaign,
-    folder: Path,
-    ledger: Ledger,
-    workers: Workers,
-    progress: Progress,
-) -> System:
+def renormalised_system(system: System, section: SystemSection, folder: Path, means: Means) -> System:
     """Return the system with force constants at every temperature at which a sampler renormalises.
 
     They are files of ``folder`` (``effective-300K.yaml``, readable by phonopy) and always read back from there, with
@@ -37,9 +27,9 @@ def renormalised_system(
         InputError: a temperature did not converge.
         Paused: the ledger cannot be written.
     """
-    temperatures = wanted_temperatures(campaign)
+    temperatures = wanted_temperatures(means.campaign)
     if any(not effective_path(folder, T).exists() for T in temperatures):
-        _renormalise(system, section, campaign, folder, ledger, workers, progress)
+        _renormalise(system, section, folder, means)
     return with_stored(system, section, folder)
 
 
@@ -74,19 +64,11 @@ def _wanted(sampler: Any, inherited: Sequence[float]) -> Iterator[float]:
         yield from _wanted(part.sample, temperatures)
 
 
-def _renormalise(
-    system: System,
-    section: SystemSection,
-    campaign: Campaign,
-    folder: Path,
-    ledger: Ledger,
-    workers: Workers,
-    progress: Progress,
-) -> None:
+def _renormalise(system: System, section: SystemSection, folder: Path, means: Means) -> None:
     from activeph.systems import effective_spectra, plot_rounds, plot_spectra, renormalised, write_rounds
 
     keys = section.renormalise
-    labeler = keys.label or campaign.label
+    labeler = keys.label or means.campaign.label
     settings = Settings(
         draws=keys.draws,
         max_rounds=keys.max_rounds,
@@ -95,20 +77,20 @@ def _renormalise(
     )
 
     def label(batch: Sequence[Configuration]) -> list[Label | None]:
-        with progress.stage(f"{section.name}: renormalising", len(batch)) as stage:
-            found = obtain(labeler, batch, ledger, workers, lambda _: stage.advance())
+        with means.progress.stage(f"{section.name}: renormalising", len(batch)) as stage:
+            found = obtain(labeler, batch, means.ledger, means.workers, lambda _: stage.advance())
         answers = [(found[label_key(one, labeler.fingerprint)], one) for one in batch]
         return [aligned(answer, one) if isinstance(answer, Label) else None for answer, one in answers]
 
     def watch(temperature: float, result: Round) -> None:
         lowest, error = result.frequencies[0], result.frequency_errors[0]
-        progress.say(
+        means.progress.say(
             f"{section.name} at {temperature:g} K, {result.n_labels} labels: lowest mode {lowest:.2f} ± {error:.2f} "
             f"THz, free energy {result.free_energy:.4f} ± {result.free_energy_error:.4f} eV/atom"
         )
 
     seed = derive_seed("renormalise", section.name)
-    found, rounds = renormalised(system, wanted_temperatures(campaign), label, settings, seed, watch)
+    found, rounds = renormalised(system, wanted_temperatures(means.campaign), label, settings, seed, watch)
     write_rounds(rounds, folder / "renormalisation.csv")
     plot_rounds(rounds, folder / "renormalisation.png")
     plot_spectra(effective_spectra(found), folder / "bands.png")

@@ -25,7 +25,18 @@ BOTTOM = {
 PHYSICS = {"phonons", "graphs", "systems"}
 ROLES = {"sample", "models", "select", "label", "execute", "store", "report"}
 SHARED = {"config", "dataset"}  # data in and out, known to the loop and above
-LOOP = {"renormalisation", "state", "tasks", "labelling", "ledger_tools", "proposal", "campaign", "entries"}
+LOOP = {
+    "campaign",
+    "entries",
+    "labelling",
+    "ledger_tools",
+    "means",
+    "preparation",
+    "proposal",
+    "renormalisation",
+    "state",
+    "tasks",
+}
 TOP = {"build", "cli"}
 
 
