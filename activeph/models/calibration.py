@@ -5,14 +5,12 @@ Measures after K. Tran et al., Mach. Learn.: Sci. Technol. 1, 025006 (2020), for
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from activeph.models.base import Model, Predictor
-from activeph.records import Block, Dataset, FloatArray, IntArray, Prediction, System
-from activeph.seeds import derive_seed, generator
+from activeph.records import Block, Dataset, FloatArray, IntArray
 
 LEVELS = np.linspace(0.01, 0.99, 99)  # central intervals at which coverage is compared with its nominal value
 
@@ -80,46 +78,6 @@ def _fit_one(errors: FloatArray, deviations: FloatArray) -> tuple[float, float]:
     costs = np.mean(0.5 * ratios**2 + np.log(trials), axis=1)
     best = np.lexsort((costs, np.round(areas / 0.005)))[0]
     return float(floors[best]), float(factors[best])
-
-
-class RecalibratedPredictor:
-    """An ensemble whose members are moved apart, or together, until their spread has the size of the errors."""
-
-    def __init__(self, ensemble: Predictor, recalibration: Recalibration) -> None:
-        self._ensemble = ensemble
-        self._recalibration = recalibration
-
-    def predict(self, block: Block) -> Prediction:
-        """Return the ensemble's mean and features with recalibrated spread; a single member stays as it is."""
-        prediction = self._ensemble.predict(block)
-        if len(prediction.members) == 1:
-            return prediction
-        wanted = self._recalibration.apply(prediction.std)
-        moved = prediction.members - prediction.mean
-        flat = prediction.std <= 1e-12 * (1e-12 + np.abs(prediction.mean))  # equal members point nowhere: spread evenly
-        ladder = np.linspace(-1, 1, len(moved))[:, None, None]
-        moved = np.where(flat, ladder / ladder.std(axis=0, ddof=1), moved / np.where(flat, 1.0, prediction.std))
-        return replace(prediction, members=prediction.mean + moved * wanted)
-
-
-def cross_validate(
-    model: Model, dataset: Dataset, systems: Mapping[str, System], seed: int, folds: int = 5
-) -> tuple[FloatArray, FloatArray]:
-    """Return errors and deviations [S, P] of ensembles that were not trained on the label they predict.
-
-    Rows follow the dataset. Costs ``folds`` trainings of the ensemble; labels are dealt to folds at random by seed.
-    """
-    fold_of = generator("folds", seed).permutation(len(dataset)) % min(folds, len(dataset))
-    errors, deviations = np.zeros_like(dataset.targets), np.zeros_like(dataset.targets)
-    for fold in range(int(fold_of.max()) + 1):
-        inside, outside = np.flatnonzero(fold_of == fold), np.flatnonzero(fold_of != fold)
-        train = take(dataset, outside)
-        states = [model.fit(train, systems, derive_seed("fold", seed, fold, k)) for k in range(model.members)]
-        predictor, test = model.load(states, systems), take(dataset, inside)
-        parts = [predictor.predict(block) for block in test.blocks]
-        errors[inside] = np.concatenate([part.mean for part in parts]) - test.targets
-        deviations[inside] = np.concatenate([part.std for part in parts])
-    return errors, deviations
 
 
 def take(dataset: Dataset, rows: IntArray | Sequence[int]) -> Dataset:

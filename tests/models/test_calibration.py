@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activeph.models.calibration import (
-    RecalibratedPredictor,
-    Recalibration,
-    calibration_metrics,
-    cross_validate,
-    fit_recalibration,
-    take,
-)
-from activeph.records import Block, Dataset, Prediction, System
+from activeph.models.calibration import calibration_metrics, fit_recalibration, take
+from activeph.records import Block, Dataset
 
 
 def drawn(n: int, seed: int = 0, overconfidence: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -71,27 +62,6 @@ def test_outliers_do_not_blow_up_the_error_bars() -> None:
     assert np.median(fitted.apply(deviations[:, None])) < 1.6 * np.median(deviations)
 
 
-class Fixed:
-    """An ensemble whose members are given."""
-
-    def __init__(self, members: np.ndarray) -> None:
-        self.members = members
-
-    def predict(self, block: Block) -> Prediction:
-        return Prediction(self.members, np.zeros((self.members.shape[1], 2)), np.ones(self.members.shape[2]))
-
-
-def test_members_are_moved_until_the_spread_is_right_and_the_mean_stays() -> None:
-    members = np.random.default_rng(0).normal(size=(4, 7, 2))
-    members[:, 0] = 1.5  # members that agree
-    wrapped = RecalibratedPredictor(Fixed(members), Recalibration(np.array([0.1, 0.0]), np.array([2.0, 0.5])))
-    before = Fixed(members).predict(block_of(7))
-    after = wrapped.predict(block_of(7))
-    np.testing.assert_allclose(after.mean, before.mean, atol=1e-12)
-    np.testing.assert_allclose(after.std[:, 0], np.sqrt(0.01 + 4 * before.std[:, 0] ** 2), rtol=1e-9)
-    np.testing.assert_allclose(after.std[1:, 1], 0.5 * before.std[1:, 1], rtol=1e-9)
-
-
 def block_of(n: int) -> Block:
     positions = np.arange(n, dtype=float)[:, None, None] * np.ones((1, 2, 3))
     return Block("a", np.ones((n, 2), dtype=np.int64), positions, np.tile(np.eye(3), (n, 1, 1)), np.zeros(n))
@@ -100,31 +70,6 @@ def block_of(n: int) -> Block:
 def dataset_of(n: int) -> Dataset:
     targets = np.arange(n, dtype=float)[:, None]
     return Dataset((block_of(n),), ("x",), targets, targets[:, 0], (np.zeros((n, 2, 3)),), np.zeros((n, 6)))
-
-
-class Remembering:
-    """Knows the answer exactly where it was trained and says -1 elsewhere."""
-
-    kind = "remembering"
-    members = 2
-
-    def fit(self, dataset: Dataset, systems: Mapping[str, System], seed: int, warm: bytes | None = None) -> bytes:
-        return dataset.targets.tobytes()
-
-    def load(self, states: Sequence[bytes], systems: Mapping[str, System]) -> Remembering:
-        self.known = np.frombuffer(states[0])
-        return self
-
-    def predict(self, block: Block) -> Prediction:
-        places = block.positions[:, 0, 0]
-        values = np.where(np.isin(places, self.known), places, -1.0)
-        return Prediction(np.tile(values[None, :, None], (2, 1, 1)), np.zeros((len(block), 1)), np.ones(1))
-
-
-@pytest.mark.parametrize("n", [2, 7, 23])
-def test_cross_validation_never_shows_a_label_before_asking_for_it(n: int) -> None:
-    errors, _ = cross_validate(Remembering(), dataset_of(n), {}, 0)
-    np.testing.assert_array_equal(errors[:, 0], -1.0 - np.arange(n))
 
 
 def test_taken_rows_keep_their_labels() -> None:
