@@ -14,6 +14,7 @@ from activeph.errors import ActivephError, Paused
 
 COMMANDS = {
     "run": "Run a campaign, or continue it where it stopped.",
+    "submit": "Run a campaign from a job of Slurm.",
     "check": "Check a campaign file and forecast what its labels will cost.",
     "init": "Write a commented campaign file for a crystal.",
     "status": "Show where a campaign stands.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 from types import FrameType
@@ -10,6 +11,9 @@ import click
 
 from activeph.cli.progress import open_progress
 from activeph.errors import InputError, Paused
+
+BEFORE_THE_RUN = r"lock|driver\.sh|driver-\d+\.log"
+"""Files of ours that may be in the folder of a run that has not begun: `activeph submit` writes there first."""
 
 
 @click.command("run")
@@ -20,7 +24,7 @@ def command(file: Path, output: Path | None) -> None:
 
     Finished steps are never repeated and no label is computed twice. A complete campaign is left alone.
     """
-    _refuse_foreign_folder(output)
+    refuse_foreign_folder(output)
     signal.signal(signal.SIGTERM, _stop)  # what schedulers send before they kill
     try:
         with open_progress() as progress:
@@ -33,14 +37,14 @@ def command(file: Path, output: Path | None) -> None:
     click.echo(answer)
 
 
-def _refuse_foreign_folder(output: Path | None) -> None:
+def refuse_foreign_folder(output: Path | None) -> None:
     """Raise InputError where the run's files would be strewn among others."""
     if output is None or not output.exists():
         return
     if not output.is_dir():
         raise InputError(f"--output must be a folder but got the file {output}; choose another")
     names = {path.name for path in output.iterdir()}
-    if "campaign.yaml" not in names and names - {"lock"}:
+    if "campaign.yaml" not in names and not all(re.fullmatch(BEFORE_THE_RUN, name) for name in names):
         raise InputError(
             f"--output must be new, empty or a run directory but got {output} with other files; choose another"
         )
