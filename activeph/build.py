@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from activeph.campaign import Loop, is_complete, run_rounds
+from activeph.campaign import is_complete, run_rounds
 from activeph.config import check_inputs, load_campaign
 from activeph.config.resume import open_run
 from activeph.entries import campaign_entries
+from activeph.loop import Loop
 from activeph.means import Means
 from activeph.preparation import prepare_systems
 from activeph.progress import Progress
+from activeph.recovery import missing_records
 from activeph.rundir import RunDirectory
 from activeph.state import fold
 from activeph.store.journal import Journal
@@ -31,10 +33,11 @@ def run_campaign(path: Path, output: Path | None, progress: Progress) -> str:
     with DirectoryLock(directory.root):
         campaign = open_run(campaign, directory)
         journal = Journal(directory.journal)
-        has_report = (directory.report / "report.html").exists()
-        if has_report and is_complete(campaign, fold(journal.events())):
-            return f"{campaign.name} is complete: nothing to do.\n{_conclude(directory)}"
         ledger = Ledger(directory.labels)
+        state = fold(journal.events())
+        is_whole = (directory.report / "report.html").exists() and not missing_records(state, ledger)
+        if is_whole and is_complete(campaign, state):
+            return f"{campaign.name} is complete: nothing to do.\n{_conclude(directory)}"
         ledger.sweep()
         with campaign.execute.start(directory.root / "jobs") as workers:
             systems = prepare_systems(Means(campaign, directory, ledger, workers, progress))

@@ -6,58 +6,35 @@ finished steps are skipped and the first unfinished one is redone from its start
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 
 from activeph.config import Campaign
-from activeph.dataset import make_dataset
-from activeph.errors import Paused
-from activeph.execute.base import Workers
 from activeph.labelling import obtain
-from activeph.progress import Progress
+from activeph.loop import Loop, configurations_of, dataset_of, member_paths, picks_at, step_pools
 from activeph.proposal import (
     Pools,
     Request,
-    campaign_pools,
     choose_at_random,
     run_all,
     select,
     test_pools,
 )
-from activeph.records import Configuration, Dataset, Failure, Label, System
+from activeph.records import Failure
+from activeph.recovery import restore_labels
 from activeph.report.metrics import metrics_record
-from activeph.rundir import RunDirectory, write_arrays, write_json
+from activeph.rundir import write_arrays, write_json
 from activeph.seeds import derive_seed
-from activeph.state import Pick, State, Step, Trajectory, fold, selection_event
-from activeph.store.journal import Journal
-from activeph.store.ledger import Ledger, label_key
+from activeph.state import State, Step, Trajectory, selection_event
 from activeph.tasks import FitTask, PredictTask, fit_member, predict_blocks
-
-
-@dataclass(frozen=True)
-class Loop:
-    """What the steps of a campaign work with. Everything that changes lies in the journal, the ledger and the files."""
-
-    campaign: Campaign
-    systems: Mapping[str, System]
-    directory: RunDirectory
-    journal: Journal
-    ledger: Ledger
-    workers: Workers
-    progress: Progress
-
-    @property
-    def state(self) -> State:
-        """Where the campaign stands, read from the journal."""
-        return fold(self.journal.events())
 
 
 def run_rounds(loop: Loop) -> None:
     """Carry a campaign from wherever it stands to its end."""
     choose_test_set(loop)
+    restore_labels(loop)
     number = 0
     while steps := open_steps(loop.campaign, loop.state, number):
         propose(loop, steps)
@@ -100,7 +77,7 @@ def choose_test_set(loop: Loop) -> None:
         return
     pools = test_pools(loop.campaign, loop.systems)
     indices = choose_at_random(derive_seed(loop.campaign.seed, "test"), pools, loop.campaign.test.n, ())
-    picks = _picks(loop, pools, indices, None)
+    picks = picks_at(loop, pools, indices, None)
     loop.journal.append({"event": "test", "picks": [asdict(pick) for pick in picks]})
 
 
@@ -110,14 +87,14 @@ def propose(loop: Loop, steps: Sequence[Step]) -> None:
     missing = [step for step in steps if step not in state.picks]
     first = [step for step in missing if step.round == 0]
     for step in first:
-        pools = campaign_pools(loop.campaign, loop.systems, step)
+        pools = step_pools(loop, step)
         seed = derive_seed(loop.campaign.seed, "initial", step.repeat)
         n = min(loop.campaign.budget.initial, loop.campaign.budget.labels)
         _record_selection(loop, step, pools, choose_at_random(seed, pools, n, _taken(state, step)), None)
     later = [_request(loop, state, step) for step in missing if step.round > 0]
     chosen = select(loop.campaign, loop.systems, later, loop.workers, loop.progress)
     for step, (indices, uncertainties) in chosen.items():
-        _record_selection(loop, step, campaign_pools(loop.campaign, loop.systems, step), indices, uncertainties)
+        _record_selection(loop, step, step_pools(loop, step), indices, uncertainties)
 
 
 def label(loop: Loop, steps: Sequence[Step]) -> None:
@@ -127,9 +104,9 @@ def label(loop: Loop, steps: Sequence[Step]) -> None:
     if not missing:
         return
     is_first = not state.labelled
-    wanted = _configurations(test_pools(loop.campaign, loop.systems), state.test or ()) if is_first else {}
+    wanted = configurations_of(test_pools(loop.campaign, loop.systems), state.test or ()) if is_first else {}
     for step in missing:
-        wanted |= _configurations(campaign_pools(loop.campaign, loop.systems, step), state.picks[step])
+        wanted |= configurations_of(step_pools(loop, step), state.picks[step])
     with loop.progress.stage(f"round {steps[0].round}: labelling", len(wanted)) as stage:
         obtain(loop.campaign.label, list(wanted.values()), loop.ledger, loop.workers, lambda _: stage.advance())
     if is_first:
@@ -153,8 +130,8 @@ def evaluate(loop: Loop, steps: Sequence[Step]) -> None:
     """Measure the error of every step's ensemble on the test set."""
     state = loop.state
     missing = [step for step in steps if step not in state.evaluated]
-    truth = _dataset(loop, state.test or ())
-    tasks = [PredictTask(loop.campaign.model, _members(loop, step), loop.systems, truth.blocks) for step in missing]
+    truth = dataset_of(loop, state.test or ())
+    tasks = [PredictTask(loop.campaign.model, member_paths(loop, step), loop.systems, truth.blocks) for step in missing]
     predictions = run_all(loop.workers, predict_blocks, tasks, f"round {steps[0].round}: testing", loop.progress)
     for step, prediction in zip(missing, predictions, strict=True):
         spent = state.spent(Trajectory(step.arm, step.repeat), before=step.round + 1)
@@ -188,20 +165,16 @@ def _taken(state: State, step: Step) -> frozenset[tuple[str, str]]:
 def _request(loop: Loop, state: State, step: Step) -> Request:
     spent = state.spent(Trajectory(step.arm, step.repeat), before=step.round)
     n = min(loop.campaign.budget.batch, loop.campaign.budget.labels - len(spent))
-    states = _members(loop, Step(step.arm, step.repeat, step.round - 1))
-    return Request(step, n, _taken(state, step), states, _dataset(loop, spent).blocks)
-
-
-def _members(loop: Loop, step: Step) -> tuple[Path, ...]:
-    return tuple(loop.directory.member(*step, member) for member in range(loop.campaign.model.members))
+    states = member_paths(loop, Step(step.arm, step.repeat, step.round - 1))
+    return Request(step, n, _taken(state, step), states, dataset_of(loop, spent).blocks)
 
 
 def _fit_tasks(loop: Loop, state: State, step: Step) -> list[FitTask]:
     """Return one task per member, warm-started from the round before."""
-    dataset = _dataset(loop, state.spent(Trajectory(step.arm, step.repeat), before=step.round + 1))
+    dataset = dataset_of(loop, state.spent(Trajectory(step.arm, step.repeat), before=step.round + 1))
     before = Step(step.arm, step.repeat, step.round - 1)
     tasks = []
-    for member, path in enumerate(_members(loop, step)):
+    for member, path in enumerate(member_paths(loop, step)):
         warm = loop.directory.member(*before, member) if step.round else None
         # the same seed for all arms: what differs between them is the data alone
         seed = derive_seed(loop.campaign.seed, "member", step.repeat, step.round, member)
@@ -209,54 +182,11 @@ def _fit_tasks(loop: Loop, state: State, step: Step) -> list[FitTask]:
     return tasks
 
 
-def _dataset(loop: Loop, picks: Sequence[Pick]) -> Dataset:
-    """Return what of the picks became labels. Raises Paused where nothing did."""
-    found = [(pick, loop.ledger.get(pick.key)) for pick in picks]
-    good = [(pick, entry) for pick, entry in found if isinstance(entry, Label)]
-    if not good:
-        raise Paused(
-            f"at least one of {len(picks)} calculations must converge but got none; "
-            f"read the reasons in {loop.directory.labels} and change the labeler's settings or the sampler."
-        )
-    return make_dataset(
-        [entry for _, entry in good],
-        [pick.system for pick, _ in good],
-        [_temperature(pick) for pick, _ in good],
-        loop.campaign.targets,
-    )
-
-
-def _temperature(pick: Pick) -> float:
-    return float("nan") if pick.temperature is None else pick.temperature
-
-
 def _record_selection(
     loop: Loop, step: Step, pools: Pools, indices: Sequence[int], uncertainties: Sequence[float] | None
 ) -> None:
-    picks = _picks(loop, pools, indices, uncertainties)
+    picks = picks_at(loop, pools, indices, uncertainties)
     loop.journal.append(selection_event(step, picks, sum(pools.lengths)))
-
-
-def _picks(loop: Loop, pools: Pools, indices: Sequence[int], uncertainties: Sequence[float] | None) -> list[Pick]:
-    places = pools.split(indices)
-    spreads: Sequence[float | None] = uncertainties or [None] * len(places)
-    return [
-        Pick(
-            id=candidate.id,
-            system=candidate.system,
-            index=index,
-            temperature=None if np.isnan(candidate.temperature) else candidate.temperature,
-            key=label_key(candidate.configuration, loop.campaign.label.fingerprint),
-            uncertainty=spread,
-        )
-        for candidate, (_, index), spread in zip(pools.candidates(indices), places, spreads, strict=True)
-    ]
-
-
-def _configurations(pools: Pools, picks: Sequence[Pick]) -> dict[str, Configuration]:
-    """Return the configurations of picks by ledger key, drawn again from their pools."""
-    by_system = dict(zip(pools.names, pools.pools, strict=True))
-    return {pick.key: by_system[pick.system].block(pick.index, pick.index + 1).configuration(0) for pick in picks}
 
 
 def _write_selection(loop: Loop, step: Step, state: State) -> None:
@@ -269,7 +199,7 @@ def _write_selection(loop: Loop, step: Step, state: State) -> None:
 
 def _write_truth(loop: Loop, state: State) -> None:
     picks = state.test or ()
-    truth = _dataset(loop, picks)
+    truth = dataset_of(loop, picks)
     temperatures = np.concatenate([block.temperatures for block in truth.blocks])
     systems = np.concatenate([[block.system] * len(block) for block in truth.blocks])
     write_arrays(

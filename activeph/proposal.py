@@ -100,11 +100,14 @@ def select(
 ) -> dict[Step, tuple[list[int], list[float] | None]]:
     """Return the joint pool indices that each request selects, and their uncertainties where they were scored.
 
-    All pools that need scores are cut into tasks and scored together, so that every worker is busy to the end.
+    One pool is scored after the other, its tasks spread over all workers, so that memory holds the scores of one.
     """
-    scored = [request for request in requests if campaign.arms[request.step.arm].select.needs_model]
-    scores = _score(campaign, systems, scored, workers, progress)
-    return {request.step: _select_one(campaign, systems, request, scores.get(request.step)) for request in requests}
+    chosen = {}
+    for request in requests:
+        needs_model = campaign.arms[request.step.arm].select.needs_model
+        scores = _score(campaign, systems, request, workers, progress) if needs_model else None
+        chosen[request.step] = _select_one(campaign, systems, request, scores)
+    return chosen
 
 
 def _select_one(
@@ -123,26 +126,22 @@ def _select_one(
         chosen = selector.select(len(free), np.empty((0, 0)), n, rng)
         return [int(index) for index in free[chosen]], None
     pool, labelled = scores
-    available = Prediction(pool.members[:, free], pool.features[free], pool.scale)
-    chosen = selector.select(available, labelled.features, n, rng)
-    return [int(index) for index in free[chosen]], [float(value) for value in available.uncertainty[chosen]]
+    if len(free) < len(pool.features):
+        pool = Prediction(pool.members[:, free], pool.features[free], pool.scale)
+    chosen = selector.select(pool, labelled.features, n, rng)
+    return [int(index) for index in free[chosen]], [float(value) for value in pool.uncertainty[chosen]]
 
 
 def _score(
-    campaign: Campaign, systems: Mapping[str, System], requests: Sequence[Request], workers: Workers, progress: Progress
-) -> dict[Step, tuple[Prediction, Prediction]]:
-    """Return the predictions of the pool and of the labelled set for each request."""
-    tasks = [task for request in requests for task in _score_tasks(campaign, systems, request)]
-    labelled = [PredictTask(campaign.model, request.states, systems, request.labelled) for request in requests]
-    known = run_all(workers, predict_blocks, labelled, "reading the labelled sets", progress)
-    parts = run_all(
-        workers, score_pool, tasks, "scoring the pools", progress, [task.stop - task.start for task in tasks]
-    )
-    scores = {}
-    for request, features in zip(requests, known, strict=True):
-        own = [part for part, task in zip(parts, tasks, strict=True) if task.states == request.states]
-        scores[request.step] = (join_predictions(own), features)
-    return scores
+    campaign: Campaign, systems: Mapping[str, System], request: Request, workers: Workers, progress: Progress
+) -> tuple[Prediction, Prediction]:
+    """Return the predictions of the pool and of the labelled set of a request."""
+    title = f"round {request.step.round}: scoring for {request.step.arm}, repeat {request.step.repeat}"
+    labelled = PredictTask(campaign.model, request.states, systems, request.labelled)
+    known = run_all(workers, predict_blocks, [labelled], f"{title}, labelled set", progress)
+    tasks = list(_score_tasks(campaign, systems, request))
+    parts = run_all(workers, score_pool, tasks, title, progress, [task.stop - task.start for task in tasks])
+    return join_predictions(parts), known[0]
 
 
 def _score_tasks(campaign: Campaign, systems: Mapping[str, System], request: Request) -> Iterator[ScoreTask]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import yaml
 from activeph.build import run_campaign
 from activeph.errors import InputError
 from activeph.progress import NoProgress
-from activeph.state import State, Trajectory, fold
+from activeph.rundir import RunDirectory
+from activeph.state import State, Step, Trajectory, fold
 from activeph.store.journal import Journal
+from activeph.store.ledger import Ledger
 
 DATA = Path(__file__).parent / "data" / "kbr"
 
@@ -78,8 +81,13 @@ def outcome(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module", autouse=True)
 def no_pictures() -> Iterator[None]:
     """Pictures have their own tests and take longer than these campaigns."""
+
+    def draw_nothing(directory: RunDirectory) -> None:
+        directory.report.mkdir(exist_ok=True)
+        (directory.report / "report.html").touch()
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("activeph.build.draw_report", lambda directory: None)
+        patch.setattr("activeph.build.draw_report", draw_nothing)
         yield
 
 
@@ -186,6 +194,32 @@ def test_killed_after_any_journal_line_it_ends_the_same(
             continue
     assert starts >= total // 5
     monkeypatch.setattr(Journal, "append", append)
+    assert outcome(tmp_path) == outcome(finished)
+
+
+def test_a_removed_label_is_calculated_again_before_anything_goes_on(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "run", tmp_path / "run")
+    shutil.copy(finished / "campaign.yaml", tmp_path)
+    state = final(tmp_path)
+    assert state.test is not None
+    trained = state.picks[Step("active", 0, 1)][0].key
+    ledger = Ledger(tmp_path / "run" / "labels")
+    for key in (trained, state.test[0].key):
+        shutil.rmtree(ledger.directory(key))
+    # the campaign stands before round 1 was trained, and two of its labels are gone
+    journal = tmp_path / "run" / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    cut = next(n for n, line in enumerate(lines) if '"event":"train"' in line and '"round":1' in line)
+    journal.write_text("".join(lines[:cut]))
+    run(tmp_path)
+    assert outcome(tmp_path) == outcome(finished)
+
+
+def test_a_label_removed_from_a_finished_campaign_comes_back(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "run", tmp_path / "run")
+    key = final(tmp_path).picks[Step("random", 1, 0)][2].key
+    shutil.rmtree(Ledger(tmp_path / "run" / "labels").directory(key))
+    run(tmp_path)
     assert outcome(tmp_path) == outcome(finished)
 
 

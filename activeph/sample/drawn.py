@@ -118,7 +118,8 @@ class DrawnPool:
     def _accepted(self, number: int) -> tuple[Proposal, int]:
         """Return the configurations of a whole block, and how many draws were refused on the way."""
         turn = (number * BLOCK + np.arange(BLOCK)) % len(self.temperatures)
-        bits = np.random.SFC64(derive_seed(self.name, self.seed, number))
+        # the kind of sampler, not its name: a last digit of the force constants must not change the stream
+        bits = np.random.SFC64(derive_seed(type(self.settings).__name__, self.seed, number))
         found = self._propose(bits, turn, None)
         wrong = np.flatnonzero(~self._guard.accepts(found.displacements, found.strains))
         refused = 0

@@ -170,7 +170,7 @@ class MdPool:
         from ase.md.langevinbaoab import LangevinBAOAB
 
         cell, settings = self.system.supercell, self.settings
-        rng = generator(self.name, self.seed, number)
+        rng = generator("md", self.seed, number)
         atoms = ase.Atoms(cell.numbers, cell.positions, cell=cell.cell, pbc=True, masses=self.system.masses)
         atoms.calc = self._calculator
         temperature = self._temperature(number)

@@ -200,3 +200,13 @@ def test_strain_moves_cell_and_atoms_together(crystal: Builder) -> None:
     np.testing.assert_allclose(
         fractions, np.broadcast_to(system.supercell.positions @ np.linalg.inv(cell), fractions.shape), atol=1e-10
     )
+
+
+@pytest.mark.parametrize("sampler", [PhononSampler(temperatures=(300.0,)), RandomSampler(temperatures=(300.0,))])
+def test_last_digits_of_the_force_constants_do_not_change_the_draw(crystal: Builder, sampler: PhononSampler) -> None:
+    """Another processor or thread count rounds force constants otherwise; the campaign must select the same."""
+    system = crystal("perovskite")
+    noise = 1 + 1e-12 * np.random.default_rng(0).standard_normal(system.force_constants.shape)
+    other = dataclasses.replace(system, force_constants=system.force_constants * noise)
+    mine, theirs = (sampler.pool(one, 600, 7).block(0, 600).positions for one in (system, other))
+    np.testing.assert_allclose(mine, theirs, atol=1e-7)

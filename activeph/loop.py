@@ -1,0 +1,96 @@
+"""What the steps of a campaign work with, and how they look up what the journal and the ledger know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from activeph.config import Campaign
+from activeph.dataset import make_dataset
+from activeph.errors import Paused
+from activeph.execute.base import Workers
+from activeph.progress import Progress
+from activeph.proposal import Pools, campaign_pools
+from activeph.records import Configuration, Dataset, Label, System
+from activeph.rundir import RunDirectory
+from activeph.state import Pick, State, Step, fold
+from activeph.store.journal import Journal
+from activeph.store.ledger import Ledger, label_key
+
+
+@dataclass(frozen=True)
+class Loop:
+    """What the steps of a campaign work with. Everything that changes lies in the journal, the ledger and the files."""
+
+    campaign: Campaign
+    systems: Mapping[str, System]
+    directory: RunDirectory
+    journal: Journal
+    ledger: Ledger
+    workers: Workers
+    progress: Progress
+
+    @property
+    def state(self) -> State:
+        """Where the campaign stands, read from the journal."""
+        return fold(self.journal.events())
+
+
+def member_paths(loop: Loop, step: Step) -> tuple[Path, ...]:
+    """Return where the states of a step's ensemble are, or will be."""
+    return tuple(loop.directory.member(*step, member) for member in range(loop.campaign.model.members))
+
+
+def dataset_of(loop: Loop, picks: Sequence[Pick]) -> Dataset:
+    """Return what of the picks became labels. Raises Paused where nothing did."""
+    found = [(pick, loop.ledger.get(pick.key)) for pick in picks]
+    lost = [pick.key for pick, entry in found if entry is None]
+    if lost:
+        raise Paused(f"label {lost[0]} must be in the ledger but got no record; run again to calculate it anew.")
+    good = [(pick, entry) for pick, entry in found if isinstance(entry, Label)]
+    if not good:
+        raise Paused(
+            f"at least one of {len(picks)} calculations must converge but got none; "
+            f"read the reasons in {loop.directory.labels} and change the labeler's settings or the sampler."
+        )
+    return make_dataset(
+        [entry for _, entry in good],
+        [pick.system for pick, _ in good],
+        [_temperature(pick) for pick, _ in good],
+        loop.campaign.targets,
+    )
+
+
+def _temperature(pick: Pick) -> float:
+    return float("nan") if pick.temperature is None else pick.temperature
+
+
+def step_pools(loop: Loop, step: Step) -> Pools:
+    """Return the pools of a step."""
+    return campaign_pools(loop.campaign, loop.systems, step)
+
+
+def picks_at(loop: Loop, pools: Pools, indices: Sequence[int], uncertainties: Sequence[float] | None) -> list[Pick]:
+    """Return what the journal keeps of the candidates at joint indices."""
+    places = pools.split(indices)
+    spreads: Sequence[float | None] = uncertainties or [None] * len(places)
+    return [
+        Pick(
+            id=candidate.id,
+            system=candidate.system,
+            index=index,
+            temperature=None if np.isnan(candidate.temperature) else candidate.temperature,
+            key=label_key(candidate.configuration, loop.campaign.label.fingerprint),
+            uncertainty=spread,
+        )
+        for candidate, (_, index), spread in zip(pools.candidates(indices), places, spreads, strict=True)
+    ]
+
+
+def configurations_of(pools: Pools, picks: Sequence[Pick]) -> dict[str, Configuration]:
+    """Return the configurations of picks by ledger key, drawn again from their pools."""
+    by_system = dict(zip(pools.names, pools.pools, strict=True))
+    return {pick.key: by_system[pick.system].block(pick.index, pick.index + 1).configuration(0) for pick in picks}

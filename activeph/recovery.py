@@ -1,0 +1,45 @@
+"""Labels that somebody removed after their step was finished are calculated again before anything goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from activeph.errors import Paused
+from activeph.labelling import obtain
+from activeph.loop import Loop, configurations_of, step_pools
+from activeph.proposal import test_pools
+from activeph.records import Configuration
+from activeph.state import Pick, State, Step
+from activeph.store.ledger import Ledger, label_key
+
+
+def missing_records(state: State, ledger: Ledger) -> list[Step | None]:
+    """Return the labelled steps of which the ledger has lost a record; None stands for the test set."""
+    lost: list[Step | None] = [step for step in state.labelled if _lost(state.picks[step], ledger)]
+    return [None, *lost] if state.labelled and _lost(state.test or (), ledger) else lost
+
+
+def restore_labels(loop: Loop) -> None:
+    """Calculate again what was removed from the ledger after its step was finished, so that nothing goes on without.
+
+    Raises Paused where the configuration drawn again is not the one that was labelled.
+    """
+    state = loop.state
+    wanted: dict[str, Configuration] = {}
+    for step in missing_records(state, loop.ledger):
+        picks = (state.test or ()) if step is None else state.picks[step]
+        pools = test_pools(loop.campaign, loop.systems) if step is None else step_pools(loop, step)
+        wanted |= configurations_of(pools, [pick for pick in picks if loop.ledger.state(pick.key) is None])
+    for key, configuration in wanted.items():
+        if label_key(configuration, loop.campaign.label.fingerprint) != key:
+            raise Paused(
+                f"label {key} must be calculated again but got another configuration from its pool; "
+                f"restore {loop.ledger.directory(key)} from a copy."
+            )
+    if wanted:
+        with loop.progress.stage("labelling again what is missing", len(wanted)) as stage:
+            obtain(loop.campaign.label, list(wanted.values()), loop.ledger, loop.workers, lambda _: stage.advance())
+
+
+def _lost(picks: Sequence[Pick], ledger: Ledger) -> bool:
+    return any(ledger.state(pick.key) is None for pick in picks)
