@@ -42,7 +42,7 @@ def answer(results: Results) -> str:
     if not lines:
         lines = [_errors_only(results)]
     if not results.finished:
-        lines.append(f"the campaign is not finished: its budget is {results.budget} labels per repeat.")
+        lines.append(f"the campaign is not finished: its budget is {counted(results.budget, 'label')} per repeat.")
     return "\n".join(lines)
 
 
@@ -51,7 +51,7 @@ def sentence(saving: Saving) -> str:
     if saving.verdict != "gain":
         return f"{headline(saving)}."
     unit = TARGETS[saving.target].printed_unit
-    end = f"{saving.arm} ends at {_error(saving.arm_error)} {unit} at {saving.arm_labels:.0f} labels"
+    end = f"{saving.arm} ends at {_error(saving.arm_error)} {unit} at {counted(saving.arm_labels, 'label')}"
     return f"{headline(saving)}; {end}."
 
 
@@ -59,36 +59,58 @@ def headline(saving: Saving) -> str:
     """Return one comparison in as few words as say it."""
     what = f"{saving.target.replace('_', ' ')} {METRIC_NAMES[saving.metric]}"
     unit = TARGETS[saving.target].printed_unit
-    final = f"{_error(saving.baseline_error)} {unit} at {saving.baseline_labels:.0f} labels"
-    ends = f"{saving.arm} ends at {_error(saving.arm_error)} {unit} {what} at {saving.arm_labels:.0f} labels"
-    count = abs(round(saving.saved))
-    bound = "at least " if saving.saved in (saving.least, saving.most) else ""
+    final = f"{_error(saving.baseline_error)} {unit} at {counted(saving.baseline_labels, 'label')}"
     if saving.verdict == "gain":
-        reach = saving.baseline_labels - saving.saved
+        reach = counted(saving.baseline_labels - saving.saved, "label")
         return (
-            f"{saving.arm} reaches the final {what} of {saving.baseline} ({final}) with {reach:.0f} labels: "
-            f"{bound}{count} labels saved ({_interval(saving)})"
+            f"{saving.arm} reaches the final {what} of {saving.baseline} ({final}) with {reach}: "
+            f"{_saved_in_words(saving)} ({_interval(saving)})"
         )
-    if saving.verdict == "loss":
-        return (
-            f"no gain shown: {ends}, worse than {saving.baseline} ({final}), which needs {bound}{count} labels less "
-            f"for that ({_interval(saving)})"
-        )
-    estimate = f"{round(saving.saved):+d} labels saved" if round(saving.saved) else "0 labels saved"
-    return f"no gain shown: {ends}, {saving.baseline} at {final}; {estimate} ({_interval(saving)})"
+    ends = f"{saving.arm} ends at {_error(saving.arm_error)} {unit} {what} at {counted(saving.arm_labels, 'label')}"
+    if saving.verdict == "unknown":
+        only = "in the only repeat, which cannot tell chance from gain"
+        return f"no gain shown: {ends}, {saving.baseline} at {final}; {_saved_in_words(saving)} {only}"
+    worse = "worse than " if saving.verdict == "loss" else ""
+    change = f"{_saved_in_words(saving)} ({_interval(saving)})"
+    return f"no gain shown: {ends}, {worse}{saving.baseline} at {final}; {change}"
+
+
+def counted(number: float, noun: str) -> str:
+    """Return a whole number of things, with the plural where it belongs."""
+    return f"{round(number)} {noun}" + ("" if round(number) == 1 else "s")
 
 
 def saved_labels_range(saving: Saving) -> str:
-    """Return the 95 % interval as text; ends at the edge of what was measured are open."""
+    """Return the 95 % interval as signed numbers; ends at the edge of what was measured are open."""
     low = f"{round(saving.low)}" + (" or less" if saving.low <= saving.least else "")
     high = f"{round(saving.high)}" + (" or more" if saving.high >= saving.most else "")
     return f"{low} to {high}"
 
 
+def _saved_in_words(saving: Saving) -> str:
+    """Return the estimate without a sign: labels saved, or labels needed on top."""
+    count = counted(abs(saving.saved), "label")
+    if round(saving.saved) == 0:
+        return f"{count} saved"
+    bound = "at least " if saving.saved in (saving.least, saving.most) else ""
+    return f"{bound}{count} saved" if saving.saved > 0 else f"{saving.arm} needs {bound}{count} more"
+
+
 def _interval(saving: Saving) -> str:
-    if saving.verdict == "unknown":
-        return "1 repeat: no interval, chance cannot be told from gain"
-    return f"95 % interval {saved_labels_range(saving)}, {saving.repeats} repeats"
+    low, high = (round(end) for end in (saving.low, saving.high))
+    lowest = f"{abs(low)}" + (_beyond(low < 0) if saving.low <= saving.least else "")
+    highest = f"{abs(high)}" + (_beyond(high >= 0) if saving.high >= saving.most else "")
+    if low >= 0:
+        ends = f"{lowest} to {highest} saved"
+    elif high <= 0:
+        ends = f"{highest} to {lowest} lost"
+    else:
+        ends = f"{lowest} lost to {highest} saved"
+    return f"95 % interval {ends}, {counted(saving.repeats, 'repeat')}"
+
+
+def _beyond(away_from_zero: bool) -> str:
+    return " or more" if away_from_zero else " or less"
 
 
 def _error(value: float) -> str:
@@ -113,7 +135,7 @@ def _errors_only(results: Results) -> str:
 
 def _joined(labels: Sequence[int]) -> str:
     low, high = min(labels), max(labels)
-    return f"{low} labels" if low == high else f"{low} to {high} labels"
+    return counted(low, "label") if low == high else f"{low} to {high} labels"
 
 
 def _selects_at_random(arm: Mapping[str, Any] | None) -> bool:

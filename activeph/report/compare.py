@@ -36,12 +36,13 @@ def comparison_table(runs: Sequence[tuple[str, Results]]) -> Table:
             for arm in results.rounds:
                 labels, values = metric_curves(results, arm, target, "mae")
                 last = values[:, -1]
-                error = f"{last.mean():.3g} ± {np.ptp(last) / 2:.2g} {unit(target)}"
+                spread = f" ± {np.ptp(last) / 2:.2g}" if len(last) > 1 else ""
+                error = f"{last.mean():.3g}{spread} {unit(target)}"
                 saved = "baseline" if arm == results.baseline else "-"
                 if target == results.target_names[0] and arm in savings:
                     one = savings[arm]
                     interval = "1 repeat" if one.verdict == "unknown" else saved_labels_range(one)
-                    saved = f"{one.saved:.0f} ({interval})"
+                    saved = f"{round(one.saved)} ({interval})"
                 rows.append((name, target_label(target), arm, f"{labels[-1]:.0f} x {len(last)}", error, saved))
     head = ("run", "target", "arm", "labels x repeats", "final MAE ± half range", "labels saved (95 % interval)")
     return Table(head, tuple(rows))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from activeph.records import Entry, System
-from activeph.report.answer import answer
+from activeph.report.answer import answer, counted
 from activeph.report.results import Results, load_results
 from activeph.report.style import SETTINGS
 from activeph.report.tables import Table, final_table, savings_table, settings_table, spending_table
@@ -94,12 +94,15 @@ _METHOD = (
 
 
 def _summary(results: Results) -> str:
-    repeats = sorted({len(found) for found in results.rounds.values()})
+    repeats = [len(found) for found in results.rounds.values()]
+    most = counted(max(repeats), "repeat")
+    each = most if len(set(repeats)) == 1 else f"up to {most}"
     systems = ", ".join(sorted(set(results.systems)))
+    arms = f"{'arm' if len(results.rounds) == 1 else 'arms'} {', '.join(results.rounds)}"
     state = "finished" if results.finished else "not finished"
     return (
-        f"{systems}; {len(results.truth)} test structures; arms {', '.join(results.rounds)} with "
-        f"{' to '.join(map(str, repeats))} repeats of {results.budget} labels; baseline {results.baseline}; {state}."
+        f"{systems}; {counted(len(results.truth), 'test structure')}; {arms} with "
+        f"{each} of {counted(results.budget, 'label')}; baseline {results.baseline}; {state}."
     )
 
 

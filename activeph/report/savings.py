@@ -53,10 +53,10 @@ class Saving:
 
     @property
     def verdict(self) -> str:
-        """One of gain, loss, none (the interval holds 0) and unknown (a single repeat)."""
+        """One of gain, loss, none (the interval, in whole labels, holds 0) and unknown (a single repeat)."""
         if np.isnan(self.low):
             return "unknown"
-        return "gain" if self.low > 0 else "loss" if self.high < 0 else "none"
+        return "gain" if round(self.low) > 0 else "loss" if round(self.high) < 0 else "none"
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,13 +36,13 @@ def savings_table(results: Results) -> Table:
                 verdict = {"gain": "gain", "loss": "loss"}.get(found.verdict, "no gain shown")
                 errors = [f"{found.arm_error:.3g} {unit(target)}", f"{found.baseline_error:.3g} {unit(target)}"]
                 what = f"{target_label(target)} {METRIC_NAMES[metric]}"
-                rows.append((arm, what, *errors, f"{found.saved:.0f}", interval, verdict))
+                rows.append((arm, what, *errors, str(round(found.saved)), interval, verdict))
     head = (
         "arm",
         "error of",
         "arm, at its end",
         f"{results.baseline}, at its end",
-        "labels saved",
+        "labels saved (negative: more needed)",
         "95 % interval",
         "",
     )

@@ -15,7 +15,7 @@ from activeph.report.answer import answer
 from activeph.report.calibration import LEVELS, observed_shares
 from activeph.report.compare import compare
 from activeph.report.distributions import by_arm, rms_displacement
-from activeph.report.page import write_report
+from activeph.report.page import page, write_report
 from activeph.report.results import Picked, Results
 from activeph.report.tables import final_table, savings_table, settings_table, spending_table
 
@@ -83,6 +83,14 @@ def test_savings_table_says_what_the_sentences_say(simulate: Simulate) -> None:
     assert all(len(row) == len(table.head) for row in table.rows)
     saved = table.rows[0][4]
     assert f"{saved} labels saved" in answer(results)
+
+
+def test_one_repeat_is_shown_without_spread(simulate: Simulate, write_run: WriteRun, tmp_path: Path) -> None:
+    results = small(simulate, repeats=1)
+    text = page(results, (), {}) + compare([write_run(results, tmp_path)])
+    for pretence in ("±", "1 repeats", "repeats of"):
+        assert pretence not in text.replace("± half range", ""), pretence
+    assert "with 1 repeat of 20 labels" in text
 
 
 def test_final_table_has_all_temperatures(simulate: Simulate) -> None:
