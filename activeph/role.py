@@ -19,13 +19,18 @@ from activeph.section import Section, SourceText, wrong_value
 
 DEEPEST_INCLUDE = 5
 ROLE_KEY = "x-activeph-role"  # marks a role in JSON schemas until it is replaced by a reference
+DEFAULT_KEY = "x-activeph-default-kind"  # beside it: the kind of a mapping that names none
 
 
 @dataclass(frozen=True)
 class Role:
-    """Annotation of a field that takes any section of a role, such as ``samplers``."""
+    """Annotation of a field that takes any section of a role, such as ``samplers``.
+
+    A mapping without ``kind`` is of the kind ``default``; without a default, the kind must be written.
+    """
 
     role: str
+    default: str | None = None
 
     def validate(self, value: object) -> Section:
         """Return the section that ``value`` describes."""
@@ -41,19 +46,20 @@ class Role:
         kinds = f"kinds are {', '.join(known_kinds(self.role))}"
         if not isinstance(value, AnyMapping):
             raise wrong_value("must be a kind or a mapping with the key 'kind'", kinds)
-        if not isinstance(value.get("kind"), str):
+        kind = value.get("kind", self.default)
+        if not isinstance(kind, str):
             raise wrong_value("must have a word under the key 'kind'", kinds)
         try:
-            return load_kind(self.role, str(value["kind"]))
+            return load_kind(self.role, str(kind))
         except ImportError as error:
-            raise InputError(f"kind must name something installed but got {value['kind']!r} ({error})") from None
+            raise InputError(f"kind must name something installed but got {kind!r} ({error})") from None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         dump = core_schema.plain_serializer_function_ser_schema(_dump, info_arg=True)
         return core_schema.no_info_plain_validator_function(self.validate, serialization=dump)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {ROLE_KEY: self.role}
+        return {ROLE_KEY: self.role} | ({DEFAULT_KEY: self.default} if self.default else {})
 
 
 def _dump(section: Section, info: SerializationInfo) -> dict[str, Any]:

@@ -47,12 +47,14 @@ class SourceText(str):
         return SourceText, (str(self), self.folder)
 
 
-def wrong_value(expected: str, remedy: str, got: str | None = None) -> PydanticCustomError:
+def wrong_value(expected: str, remedy: str, got: str | None = None, key: tuple[str, ...] = ()) -> PydanticCustomError:
     """Return the error a validator raises: "<key> <expected> but got <value>; <remedy>".
 
-    ``got`` is said instead of the value where the value itself does not tell.
+    ``got`` is said instead of the value where the value itself does not tell. ``key`` is that of the value to mend,
+    counted from the section that is validated, where several keys contradict one another.
     """
-    ctx = {"expected": expected, "remedy": remedy} | ({} if got is None else {"got": got})
+    ctx: dict[str, object] = {"expected": expected, "remedy": remedy, "key": key}
+    ctx |= {} if got is None else {"got": got}
     return PydanticCustomError("activeph", "{expected}; {remedy}", ctx)
 
 

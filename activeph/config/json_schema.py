@@ -6,7 +6,7 @@ from typing import Any
 
 from activeph.config.schema import Campaign
 from activeph.kinds import BUILT_IN, known_kinds, load_kind
-from activeph.role import ROLE_KEY
+from activeph.role import DEFAULT_KEY, ROLE_KEY
 from activeph.section import Section
 
 INCLUDED = {"type": "string", "pattern": r"\.ya?ml$", "description": "File that holds the section."}
@@ -30,14 +30,20 @@ def _role(role: str, definitions: dict[str, Any]) -> dict[str, Any]:
     kinds = []
     for kind in known_kinds(role):
         try:
-            schema = _lifted(load_kind(role, kind), definitions)
+            schema = _kind(role, kind, definitions)
         except ImportError:  # a plug-in whose own needs are not installed
             continue
-        schema["properties"]["kind"] = {"const": kind}
-        schema["required"] = ["kind", *(key for key in schema.get("required", []) if key != "kind")]
-        kinds.append(schema)
+        kinds.append({**schema, "required": ["kind", *schema["required"]]})
     changed = {"type": "object", "required": ["include"], "properties": {"include": INCLUDED}}
     return {"anyOf": [{"enum": known_kinds(role)}, *kinds, INCLUDED, changed]}
+
+
+def _kind(role: str, kind: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    """Return what a mapping of one kind holds; that it names its kind is not required."""
+    schema = _lifted(load_kind(role, kind), definitions)
+    schema["properties"]["kind"] = {"const": kind}
+    schema["required"] = [key for key in schema.get("required", []) if key != "kind"]
+    return schema
 
 
 def _lifted(section: type[Section], definitions: dict[str, Any]) -> dict[str, Any]:
@@ -53,5 +59,11 @@ def _linked(value: Any) -> Any:
         return [_linked(item) for item in value]
     if not isinstance(value, dict):
         return value
-    linked = {key: _linked(item) for key, item in value.items() if key != ROLE_KEY}
-    return {**linked, "$ref": f"#/$defs/{value[ROLE_KEY]}"} if ROLE_KEY in value else linked
+    linked = {key: _linked(item) for key, item in value.items() if key not in (ROLE_KEY, DEFAULT_KEY)}
+    if ROLE_KEY not in value:
+        return linked
+    role, kind = value[ROLE_KEY], value.get(DEFAULT_KEY)
+    if kind is None:
+        return {**linked, "$ref": f"#/$defs/{role}"}
+    unnamed = _linked(_kind(role, kind, {}))  # what it refers to is defined already, as the role lists every kind
+    return {**linked, "default": kind, "anyOf": [{"$ref": f"#/$defs/{role}"}, unnamed]}

@@ -50,7 +50,7 @@ def _default(field: FieldInfo) -> str:
     """Return how the default is written behind the key."""
     if field.is_required():
         return ":" if "default:" in (field.description or "") else ": (required)"
-    value: Any = field.default
+    value: Any = next((role.default for role in field.metadata if isinstance(role, Role)), None) or field.default
     if value is PydanticUndefined or isinstance(value, Section) or value in ("", (), {}):
         return ":"
     return f": {_word(value)}"

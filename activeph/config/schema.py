@@ -102,7 +102,7 @@ class TestSection(Section):
 
     __test__ = False  # not a test, whatever pytest thinks of its name
 
-    sample: Annotated[Sampler, Role("samplers")] = Field(default="phonon", validate_default=True)  # type: ignore[assignment]
+    sample: Annotated[Sampler, Role("samplers", default="phonon")] = Field(default={}, validate_default=True)  # type: ignore[assignment]
     """Sampler that proposes the test configurations."""
     temperatures: Temperatures | None = None
     """Temperatures of the test configurations in K; default: those of the campaign."""
@@ -143,13 +143,13 @@ class Campaign(Section):
     """Number of candidates in the pool of each round."""
     label: Annotated[Labeler, Role("labelers")]
     """Labeler: the electronic-structure code and its settings."""
-    model: Annotated[Model, Role("models")] = Field(default="modes-gnn", validate_default=True)  # type: ignore[assignment]
+    model: Annotated[Model, Role("models", default="modes-gnn")] = Field(default={}, validate_default=True)  # type: ignore[assignment]
     """Model that learns the targets."""
     budget: Budget = Field(default=Budget(), validate_default=True)
     """Labels to spend."""
     test: TestSection = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
     """The frozen test set."""
-    execute: Annotated[Executor, Role("executors")] = Field(default="processes", validate_default=True)  # type: ignore[assignment]
+    execute: Annotated[Executor, Role("executors", default="processes")] = Field(default={}, validate_default=True)  # type: ignore[assignment]
     """Executor: where labels are computed and models trained."""
 
     _source: Path | None = PrivateAttr(default=None)
@@ -224,11 +224,31 @@ class Campaign(Section):
                 "add it to targets or remove it here",
                 repr(unknown[0]),
             )
-        most = info.data.get("pool", budget.labels)
-        if max(budget.initial, budget.batch) > most:
-            got = str(max(budget.initial, budget.batch))
-            raise wrong_value(f"must take at most {most} (pool) in one round", "raise pool or lower budget.batch", got)
         return budget
+
+    @model_validator(mode="after")
+    def _pools_hold_a_batch(self) -> Campaign:
+        key = max(("initial", "batch"), key=lambda name: int(getattr(self.budget, name)))
+        most = int(getattr(self.budget, key))
+        if most > self.pool and "pool" in self.model_fields_set:
+            expected = f"must be at least {most} (budget.{key})"
+            raise wrong_value(expected, f"raise it or lower budget.{key}", str(self.pool), ("pool",))
+        if most > self.pool:
+            expected = f"must be at most {self.pool} (pool)"
+            raise wrong_value(expected, f"lower it or raise pool with 'pool: {most}'", str(most), ("budget", key))
+        return self
+
+    @model_validator(mode="after")
+    def _spreads_come_from_members(self) -> Campaign:
+        for name, arm in self.arms.items():
+            if getattr(arm.select, "needs_spread", False) and self.model.members < 2:
+                raise wrong_value(
+                    f"must be at least 2 for the selector {arm.select.kind} of arms.{name}, which takes their spread",
+                    "raise it or choose another selector",
+                    str(self.model.members),
+                    ("model", "members"),
+                )
+        return self
 
 
 def _refuse_repeats(names: list[str], rule: str, remedy: str) -> None:

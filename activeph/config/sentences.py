@@ -57,8 +57,9 @@ class _Wrong:
 
     def __init__(self, error: ErrorDetails, root: Mapping, section: type[Section]) -> None:
         self.error = error
-        self.is_written = not error["loc"] or error["loc"][0] in root
-        self.key, self.mark, self.owner, self.field = _walk(error["loc"], root, section)
+        location = error["loc"] + error.get("ctx", {}).get("key", ())
+        self.is_written = not location or location[0] in root
+        self.key, self.mark, self.owner, self.field = _walk(location, root, section)
 
     def order(self, file: Path) -> tuple[bool, bool, int, bool]:
         """Return what the errors of a file are told by: what is written before what is not, then line by line.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ class UncertaintySelector(ScoredSelector):
     """
 
     kind: Literal["uncertainty"] = "uncertainty"
+    needs_spread: ClassVar[bool] = True  # of one member there is none: all candidates would tie
 
     def _choose(self, pool: Prediction, labelled: FeatureArray, n: int, rng: np.random.Generator) -> IntArray:
         from modAL.disagreement import max_std_sampling  # imports scikit-learn

@@ -56,6 +56,18 @@ def test_a_long_file_says_everything(write: Callable[[str], Path]) -> None:
     check_inputs(campaign)
 
 
+def test_a_section_with_a_default_kind_takes_it_where_none_is_written(write: Callable[[str], Path]) -> None:
+    text = SHORT + "model: {members: 2}\nexecute: {workers: 3}\ntest: {sample: {statistics: classical}}\n"
+    campaign = load_campaign(write(text))
+    assert (campaign.model.kind, campaign.model.members) == ("modes-gnn", 2)
+    assert (campaign.execute.kind, campaign.execute.workers) == ("processes", 3)  # type: ignore[attr-defined]
+    assert (campaign.test.sample.kind, campaign.test.sample.statistics) == ("phonon", "classical")  # type: ignore[attr-defined]
+
+
+def test_one_member_is_enough_for_selectors_that_look_at_features(write: Callable[[str], Path]) -> None:
+    assert load_campaign(write(SHORT + "model: {members: 1}\n")).model.members == 1
+
+
 def test_samplers_without_temperatures_take_those_of_the_campaign(write: Callable[[str], Path]) -> None:
     campaign = load_campaign(write(LONG))
     assert campaign.arms["active"].sample.temperatures == (500,)  # type: ignore[attr-defined]

@@ -23,6 +23,7 @@ def test_defaults_are_written_as_a_user_writes_them() -> None:
     assert "    sample: (required)" in text  # below arms, below a name
     assert "  labels: 250 " in text
     assert "  workers: null " in text
+    assert "\nmodel: modes-gnn " in text
     assert "Section" not in text
 
 

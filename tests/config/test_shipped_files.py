@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 import yaml
 
 from activeph.config import load_campaign
-from activeph.config.inputs import read_unit_cell
+from activeph.config.inputs import check_inputs, read_unit_cell
 from activeph.config.json_schema import campaign_schema
 from activeph.kinds import BUILT_IN, known_kinds
+from activeph.label.vasp import VaspLabeler
+from activeph.records import Configuration
 from activeph.role import Role
 from activeph.section import SourceText
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = sorted((ROOT / "configs").glob("*.yaml"))
 CAMPAIGNS = sorted((ROOT / "campaigns").glob("*.yaml"))
+BROUGHT_BY_USERS = ("teacher.model",)
 ROLES = {"label": "labelers", "model": "models", "execute": "executors", "sample": "samplers", "select": "selectors"}
 
 
@@ -29,14 +34,17 @@ def schema() -> dict[str, Any]:
 
 
 def test_there_are_files() -> None:
-    assert len(SECTIONS) >= 9
+    assert len(SECTIONS) >= 20
     assert CAMPAIGNS
 
 
 @pytest.mark.parametrize("path", SECTIONS, ids=lambda path: path.stem)
-def test_a_shipped_section_loads_and_suits_the_schema(path: Path, schema: dict[str, Any]) -> None:
+def test_a_shipped_section_loads_and_suits_the_schema(path: Path, schema: dict[str, Any], tmp_path: Path) -> None:
     role = ROLES[path.stem.partition("-")[0]]
-    section = Role(role).validate(SourceText(path.name, path.parent))
+    folder = Path(shutil.copytree(path.parent, tmp_path / "configs"))
+    for name in BROUGHT_BY_USERS:
+        (folder / name).touch()
+    section = Role(role).validate(SourceText(path.name, folder))
     assert path.stem.split("-", 1)[1].startswith(section.kind) or section.kind == "ase"  # type: ignore[attr-defined]
     value = yaml.safe_load(path.read_text())
     jsonschema.validate(value, {"$defs": schema["$defs"], "$ref": f"#/$defs/{role}"})
@@ -48,6 +56,37 @@ def test_a_shipped_campaign_is_accepted_and_suits_the_schema(path: Path, schema:
     campaign = load_campaign(path)
     for index in range(len(campaign.systems)):
         read_unit_cell(campaign, index)  # not the labeler: its code need not be installed here
+
+
+def test_the_cluster_changes_nothing_but_where_labels_are_made() -> None:
+    here, there = (
+        load_campaign(ROOT / "campaigns" / f"{name}.yaml").model_dump(exclude={"name", "execute"})
+        for name in ("ag3sbr-gpaw", "ag3sbr-gpaw-slurm")
+    )
+    assert here == there
+
+
+def test_vasp_is_asked_for_what_the_published_study_asked_for() -> None:
+    label = load_campaign(ROOT / "campaigns" / "ag3sbr-vasp.yaml").label
+    assert isinstance(label, VaspLabeler)
+    published = {"GGA": "PS", "ENCUT": 550, "EDIFF": 1e-7, "ISMEAR": 0, "SIGMA": 0.2, "NELM": 160}
+    assert published.items() <= label._tags(["Ag"]).items()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("code", ["abinit", "cp2k", "espresso"])
+def test_a_shipped_section_finds_what_debian_has_for_silicon(code: str) -> None:
+    """The names of pseudopotentials and basis sets in it are those of real files."""
+    cell = 2.73 * (np.ones((3, 3)) - np.eye(3))
+    silicon = Configuration(np.array([14, 14]), np.array([[0.0, 0.0, 0.0], [1.365, 1.365, 1.365]]), cell)
+    labeler: Any = Role("labelers").validate(SourceText(f"label-{code}.yaml", ROOT / "configs"))
+    labeler.check(silicon)
+    assert len(labeler.fingerprint) == 12
+
+
+@pytest.mark.integration
+def test_the_campaign_with_cp2k_runs_as_it_is() -> None:
+    check_inputs(load_campaign(ROOT / "campaigns" / "ag3sbr-cp2k.yaml"))
 
 
 def test_the_schema_is_a_schema_and_knows_every_kind(schema: dict[str, Any]) -> None:
@@ -69,6 +108,8 @@ def test_the_schema_is_a_schema_and_knows_every_kind(schema: dict[str, Any]) -> 
         {"systems": ["a.cif"], "label": {"kind": "xtb", "acuracy": 1}},
         {"systems": ["a.cif"], "label": "xtb", "temperatures": [-1]},
         {"systems": ["a.cif"], "label": "xtb", "budget": {"lables": 1}},
+        {"systems": ["a.cif"], "label": "xtb", "model": {"membres": 1}},
+        {"systems": ["a.cif"], "label": {"accuracy": 1}},
         {"systems": ["a.cif"], "label": "xtb", "targets": ["band_gab"]},
         {"systems": [{"structure": "a.cif", "supercell": [2, 2]}], "label": "xtb"},
     ],
@@ -83,6 +124,12 @@ def test_the_schema_refuses_what_the_loader_refuses(wrong: dict[str, Any], schem
     [
         {"systems": ["a.cif"], "label": "xtb"},
         {"systems": [{"structure": "a.cif"}], "label": "configs/label-xtb.yaml"},
+        {
+            "systems": ["a.cif"],
+            "label": "xtb",
+            "model": {"members": 2},
+            "test": {"sample": {"statistics": "classical"}},
+        },
         {"systems": ["a.cif"], "label": {"include": "label-xtb.yaml", "accuracy": 0.1}},
         {"systems": [{"structure": "a.cif", "supercell": [[0, 1, 1], [1, 0, 1], [1, 1, 0]]}], "label": {"kind": "xtb"}},
     ],

@@ -11,6 +11,7 @@ import pytest
 
 from activeph.config import check_inputs, load_campaign
 from activeph.errors import InputError
+from activeph.kinds import known_kinds
 
 SYSTEM = "systems: [{structure: KBr.vasp}]\n"
 BASE = SYSTEM + "label: xtb\n"
@@ -20,6 +21,7 @@ YAML = "check indentation, colons, brackets and quotes"
 BOMB = "".join(f"{b}: &{b} [{','.join(f'*{a}' for _ in range(9))}]\n" for a, b in zip("abcd", "bcde", strict=True))
 MATRIX = "must be three positive integers or a 3x3 integer matrix of determinant 1 to 1000"
 SPENT = "number of labels each repeat of each arm may spend, the initial ones included (default 250)"
+LABELERS = ", ".join(known_kinds("labelers"))
 WRONG = {
     "empty": ("", "c.yaml must hold a mapping of keys to values but got an empty file; write one with 'activeph init'"),
     "list": ("- a\n", "c.yaml:1 must hold a mapping of keys to values but got ['a']; write one 'key: value' per line"),
@@ -187,7 +189,29 @@ WRONG = {
     ),
     "small pool": (
         BASE + "pool: 10\nbudget: {batch: 20}\n",
-        "c.yaml:4: budget must take at most 10 (pool) in one round but got 25; raise pool or lower budget.batch",
+        "c.yaml:3: pool must be at least 25 (budget.initial) but got 10; raise it or lower budget.initial",
+    ),
+    "pool below the default batch": (
+        BASE + "seed: 1\npool: 5\n",
+        "c.yaml:4: pool must be at least 25 (budget.initial) but got 5; raise it or lower budget.initial",
+    ),
+    "batch above the default pool": (
+        BASE + "budget:\n  labels: 9000\n  batch: 3000\n",
+        "c.yaml:5: budget.batch must be at most 2000 (pool) but got 3000; lower it or raise pool with 'pool: 3000'",
+    ),
+    "spread of one member": (
+        BASE + "arms:\n  a: {sample: phonon, select: uncertainty}\n  random: {sample: random, select: random}\n"
+        "model:\n  kind: modes\n  members: 1\n",
+        "c.yaml:8: model.members must be at least 2 for the selector uncertainty of arms.a, which takes their spread "
+        "but got 1; raise it or choose another selector",
+    ),
+    "key of the default kind": (
+        BASE + "model:\n  membres: 2\n",
+        "c.yaml:4: model must have no other keys than kind, members, gnn, features but got 'membres'; did you mean 'members'?",
+    ),
+    "no default kind": (
+        SYSTEM + "label: {accuracy: 1}\n",
+        f"c.yaml:2: label must have a word under the key 'kind' but got {{'accuracy': 1}}; kinds are {LABELERS}",
     ),
     "unknown baseline": (
         BASE + "baseline: ranbom\n",
