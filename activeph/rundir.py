@@ -64,9 +64,14 @@ def read_resolved(path: Path) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} must be a resolved campaign but got {reason}; is this a run directory?") from None
+    except OSError as error:
+        raise InputError(
+            f"{path} must be a resolved campaign but got {error.strerror!r}; is it a run directory?"
+        ) from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path} must be a resolved campaign but got no YAML{where}; restore it from a copy") from None
     if not isinstance(content, dict):
         got = "nothing" if content is None else f"a {type(content).__name__}"
         raise InputError(f"{path} must be a resolved campaign but got {got}; is this a run directory?")

@@ -117,5 +117,14 @@ def test_a_damaged_resolved_file_is_refused(text: str, folder: Path) -> None:
         read_resolved(folder / "campaign.yaml")
 
 
+def test_the_damaged_line_is_named_without_the_parsers_words(folder: Path) -> None:
+    (folder / "campaign.yaml").write_text("name: a\nseed: [1\nlabel: xtb\n")
+    with pytest.raises(InputError) as caught:
+        read_resolved(folder / "campaign.yaml")
+    assert str(caught.value) == (
+        f"{folder}/campaign.yaml must be a resolved campaign but got no YAML in line 3; restore it from a copy"
+    )
+
+
 def test_a_key_that_came_or_went_is_a_difference() -> None:
     assert differences({"a": 1}, {"b": 2}) == [Difference("a", 1, None), Difference("b", None, 2)]
