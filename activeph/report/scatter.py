@@ -23,15 +23,12 @@ def parity(results: Results) -> Figure:
     styles = arm_styles(list(results.rounds), results.baseline)
     for row, target in zip(panels, results.target_names, strict=True):
         origin = _origin(results, target)
-        truth = _all_truth(results, target) - origin
-        low, high = truth.min(), truth.max()
-        margin = 0.06 * (high - low or 1.0)
-        limits = (low - margin, high + margin)
+        limits = _parity_limits(results, target)
         for axes, arm in zip(row, results.rounds, strict=True):
             _parity_panel(axes, results, arm, target, styles[arm], limits)
-            name = f"labelled {target_label(target)}" + (f" - ({origin:g})" if origin else "")
+            name = f"labelled {target_label(target)}" + (f" {-origin:+g}" if origin else "")
             _names(axes, arm, styles[arm], f"{name} ({unit(target)})", f"predicted ({unit(target)})")
-    figure.suptitle("Predicted against labelled values of the test set, last round, all repeats", fontsize=12)
+    figure.suptitle("Predicted against labelled values of the test set, last round of each repeat", fontsize=12)
     return figure
 
 
@@ -46,7 +43,7 @@ def uncertainty_error(results: Results) -> Figure:
             _uncertainty_panel(axes, results, arm, target, styles[arm])
         _common_frame(row, results, target)
     figure.suptitle(
-        "Absolute error against predicted standard deviation, last round, all repeats\n"
+        "Absolute error against predicted standard deviation, last round of each repeat\n"
         "(a calibrated model has 68 % of the points under the solid line and 95 % under the dashed one)",
         fontsize=11,
     )
@@ -82,6 +79,19 @@ def _origin(results: Results, target: str) -> float:
     return float(np.round(truth.mean() / step) * step) if abs(truth.mean()) > 100 * spread else 0.0
 
 
+def _parity_limits(results: Results, target: str) -> tuple[float, float]:
+    """Return the frame, from the origin: all labels and predictions, but one span of the labels beyond them at most."""
+    origin = _origin(results, target)
+    truth = _all_truth(results, target) - origin
+    predicted = np.concatenate([final_predictions(results, arm, target)[1].ravel() for arm in results.rounds]) - origin
+    low, high = float(truth.min()), float(truth.max())
+    span = high - low or 1.0
+    bottom = min(low, max(float(predicted.min()), low - span))
+    top = max(high, min(float(predicted.max()), high + span))
+    margin = 0.04 * (top - bottom or 1.0)
+    return bottom - margin, top + margin
+
+
 def _parity_panel(
     axes: Axes, results: Results, arm: str, target: str, style: ArmStyle, limits: tuple[float, float]
 ) -> None:
@@ -89,17 +99,20 @@ def _parity_panel(
 
     truth, mean, std = final_predictions(results, arm, target)
     truth, mean = truth - _origin(results, target), mean - _origin(results, target)
-    inside = np.clip(mean, *limits)  # the few beyond are drawn on the edge and counted
-    axes.errorbar(
-        truth.ravel(), inside.ravel(), std.ravel(), fmt="none", ecolor=style.colour, alpha=0.18, linewidth=0.8
-    )
-    axes.plot(truth.ravel(), inside.ravel(), ".", color=style.colour, markersize=4, alpha=0.7)
+    beyond = (mean < limits[0]) | (mean > limits[1])
+    x, y, spread = (values[~beyond] for values in (truth, mean, std))
+    axes.errorbar(x, y, spread, fmt="none", ecolor=style.colour, alpha=0.18, linewidth=0.8)
+    axes.plot(x, y, ".", color=style.colour, markersize=4, alpha=0.7)
+    for marker, edge, out in (("v", limits[0], mean < limits[0]), ("^", limits[1], mean > limits[1])):
+        if out.any():
+            axes.plot(truth[out], np.full(out.sum(), edge), marker, color=style.colour, markersize=6, clip_on=False)
     axes.plot(limits, limits, color="black", linewidth=0.9)
     axes.set(xlim=limits, ylim=limits, aspect="equal")
     metrics = target_metrics(truth.ravel(), mean.ravel(), std.ravel())
-    beyond = int(np.sum(mean != inside))
-    text = f"MAE {metrics['mae']:.3g} {unit(target)}" + ("" if metrics["r2"] is None else f"\nR2 {metrics['r2']:.3f}")
-    _caption(axes, text + (f"\n{beyond} beyond the frame" if beyond else ""))
+    text = [f"MAE {metrics['mae']:.3g} {unit(target)}"]
+    text += [] if metrics["r2"] is None else [f"R2 {metrics['r2']:.3f}"]
+    text += [f"{beyond.sum()} beyond the frame"] if beyond.any() else []
+    _caption(axes, ", ".join(text))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5))
 
@@ -121,28 +134,26 @@ def _common_frame(row: np.ndarray, results: Results, target: str) -> None:
     for axes in row:
         axes.plot([0, right], [0, right], color="black", linewidth=0.9)
         axes.plot([0, right], [0, 1.96 * right], color="black", linewidth=0.9, linestyle="--")
-        axes.set(xlim=(0, right), ylim=(0, 1.3 * top))  # room for the caption
+        axes.set(xlim=(0, right), ylim=(0, top))
 
 
 def _calibration_text(metrics: dict[str, float | None]) -> str:
     inside, twice, area, rank = (metrics[n] for n in ("coverage_68", "coverage_95", "miscalibration_area", "spearman"))
     if inside is None or twice is None or area is None:
         return "no spread predicted"
-    lines = [
-        f"inside 68 %: {100 * inside:.0f} %",
-        f"inside 95 %: {100 * twice:.0f} %",
-        f"miscalibration area {area:.3f}",
-    ]
-    return "\n".join([*lines, *([] if rank is None else [f"Spearman {rank:.2f}"])])
+    shares = f"inside 68 %: {100 * inside:.0f} %, inside 95 %: {100 * twice:.0f} %"
+    return f"{shares}\nmiscalibration area {area:.3f}" + ("" if rank is None else f", Spearman {rank:.2f}")
 
 
 def _caption(axes: Axes, text: str) -> None:
-    box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.5}
-    axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", fontsize=8.5, bbox=box)
+    """Write numbers above the frame, where they cover no point, under the arm's name."""
+    place = {"xycoords": "axes fraction", "xytext": (0, 4), "textcoords": "offset points"}
+    axes.annotate(text, (0.5, 1), ha="center", va="bottom", fontsize=8.5, **place)
 
 
 def _names(axes: Axes, arm: str, style: ArmStyle, x: str, y: str) -> None:
-    axes.set_title(arm, fontsize=10, color=style.colour, weight="bold")
+    lines = max(note.get_text().count("\n") + 1 for note in axes.texts)
+    axes.set_title(arm, fontsize=10, color=style.colour, weight="bold", pad=5 + 13 * lines)
     axes.set_xlabel(x, fontsize=8.5)
     axes.set_ylabel(y, fontsize=8.5)
     axes.tick_params(labelsize=8)

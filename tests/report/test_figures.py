@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from activeph.errors import InputError
 from activeph.report.answer import answer
 from activeph.report.figures import metrics_table, write_figures
 from activeph.report.results import Results, load_results
+from activeph.report.scatter import final_predictions, parity, uncertainty_error
 
 Simulate = Callable[..., Results]
 WriteRun = Callable[[Results, Path], Path]
@@ -107,6 +110,36 @@ def test_constant_target_without_spread_is_drawn(results: Results, write_run: Wr
     write_run(replace(results, truth=0 * results.truth, rounds=rounds), tmp_path)
     assert len(write_figures(tmp_path)) == 5
     assert answer(load_results(tmp_path)).startswith("no gain shown")
+
+
+@pytest.mark.parametrize(("wild", "expected"), [(1.2, 0), (50.0, 1), (-50.0, 1)])
+def test_every_prediction_is_in_the_parity_frame_or_marked_on_its_edge(
+    results: Results, wild: float, expected: int
+) -> None:
+    last = results.rounds["active"][0][-1]
+    mean = last.mean.copy()
+    mean[0] = results.truth.max() * wild
+    rounds = {**results.rounds, "active": {0: (*results.rounds["active"][0][:-1], replace(last, mean=mean))}}
+    changed = replace(results, rounds=rounds)
+    axes = parity(changed).axes[0]
+    low, high = axes.get_ylim()
+    _, predicted, _ = final_predictions(changed, "active", "band_gap")
+    inside = (predicted >= low) & (predicted <= high)
+    assert (~inside).sum() == expected
+    points, *marks, _ = axes.get_lines()
+    np.testing.assert_array_equal(points.get_ydata(), predicted[inside])
+    assert [line.get_marker() for line in marks] == ["^" if wild > 0 else "v"] * expected
+    assert [float(line.get_ydata()[0]) for line in marks] == [high if wild > 0 else low] * expected
+    assert ("1 beyond the frame" in axes.texts[0].get_text()) == bool(expected)
+
+
+@pytest.mark.parametrize("draw", [parity, uncertainty_error])
+def test_numbers_cover_no_point(results: Results, draw: Callable[[Results], Figure]) -> None:
+    figure = draw(results)
+    FigureCanvasAgg(figure).draw()
+    for axes in figure.axes:
+        assert axes.texts[0].get_window_extent().y0 >= axes.get_window_extent().y1
+        assert axes.title.get_window_extent().y0 >= axes.texts[0].get_window_extent().y1
 
 
 def test_a_goal_met_or_a_pool_exhausted_ends_a_campaign(results: Results) -> None:
