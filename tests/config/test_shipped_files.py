@@ -34,7 +34,7 @@ def schema() -> dict[str, Any]:
 
 
 def test_there_are_files() -> None:
-    assert len(SECTIONS) >= 20
+    assert len(SECTIONS) >= 18
     assert CAMPAIGNS
 
 
