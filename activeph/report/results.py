@@ -92,7 +92,7 @@ class Results:
 def load_results(run_dir: Path) -> Results:
     """Read a run directory, finished or not: rounds without predictions are left out.
 
-    Raises InputError where there is no campaign or nothing has been evaluated yet.
+    Raises InputError where there is no campaign, nothing has been evaluated yet, or predictions do not fit the labels.
     """
     paths = RunDirectory(run_dir)
     if not paths.campaign.is_file():
@@ -107,6 +107,7 @@ def load_results(run_dir: Path) -> Results:
             "run the campaign further, then ask again."
         )
     with np.load(paths.truth) as truth:
+        _check_shapes(paths, rounds, truth["targets"].shape)
         return Results(
             name=str(campaign.get("name", run_dir.name)),
             target_names=tuple(str(name) for name in truth["target_names"]),
@@ -117,6 +118,21 @@ def load_results(run_dir: Path) -> Results:
             rounds=rounds,
             campaign=campaign,
         )
+
+
+def _check_shapes(
+    paths: RunDirectory, rounds: Mapping[str, Mapping[int, tuple[Round, ...]]], expected: tuple[int, ...]
+) -> None:
+    for arm, repeats in rounds.items():
+        for repeat, found in repeats.items():
+            for one in found:
+                wrong = next((array.shape for array in (one.mean, one.std) if array.shape != expected), None)
+                if wrong is not None:
+                    raise InputError(
+                        f"test predictions must have a row per test structure and a column per target, {expected}, but "
+                        f"got {wrong} in {paths.round(arm, repeat, one.number)}; the run directory is damaged: restore "
+                        "it from a copy or run the campaign again in a new directory."
+                    )
 
 
 def _arm_names(paths: RunDirectory, campaign: Mapping[str, Any]) -> list[str]:
