@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from activeph.records import FloatArray
-from activeph.report.answer import METRIC_NAMES, headline, headline_savings, saved_labels_range
+from activeph.report.answer import METRIC_NAMES, counted, headline, headline_savings, saved_labels_range
 from activeph.report.metrics import metrics_record
 from activeph.report.results import Results
 from activeph.report.savings import Saving, common_grid
@@ -28,8 +28,9 @@ def learning_curve(results: Results) -> Figure:
 
     savings = headline_savings(results)
     n_targets = len(results.target_names)
-    figure = Figure(figsize=(11, 5.6 + 2.5 * n_targets), layout="constrained")
-    parts: Any = figure.subfigures(2, 1, height_ratios=[5.6, 2.5 * n_targets], hspace=0.02)
+    heights = [6.4, 0.5 + 1.9 * n_targets]
+    figure = Figure(figsize=(11, sum(heights)), layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=heights, hspace=0.02)
     top, below = parts
     styles = arm_styles(list(results.rounds), results.baseline)
     _headline(top.subplots(), results, savings, styles)
@@ -38,10 +39,14 @@ def learning_curve(results: Results) -> Figure:
     for row, target in zip(panels, results.target_names, strict=True):
         for axes, metric in zip(row, METRIC_NAMES, strict=True):
             _draw_arms(axes, results, target, metric, styles)
-            axes.set_title(f"{target_label(target)}: {_axis_name(target, metric)}", fontsize=9.5, loc="left")
-            axes.tick_params(labelsize=8.5)
+            axes.set_title(f"{target_label(target)}: {_axis_name(target, metric)}", fontsize=9, loc="left")
+            axes.tick_params(labelsize=8)
     for axes in panels[-1]:
         axes.set_xlabel("labels spent", fontsize=9)
+    for arm in results.rounds:
+        panels[0, 0].plot([], [], **_line(styles[arm]), label=arm)
+    title = {"title": "All targets, all metrics", "alignment": "left"}
+    below.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=6, fontsize=9, **title)
     return figure
 
 
@@ -63,7 +68,7 @@ def metric_curves(results: Results, arm: str, target: str, metric: str) -> tuple
 def _title(results: Results, savings: list[Saving]) -> str:
     lines = [line for saving in savings for line in textwrap.wrap(headline(saving), 106)]
     if not results.finished:
-        lines.append(f"(campaign not finished: {results.budget} labels per repeat are its budget)")
+        lines.append(f"(campaign not finished: its budget is {counted(results.budget, 'label')} per repeat)")
     return "\n".join(lines) or results.name
 
 
@@ -76,30 +81,43 @@ def _headline(axes: Axes, results: Results, savings: list[Saving], styles: dict[
     ends = _draw_arms(axes, results, target, "mae", styles)
     axes.set_ylabel(f"{target_label(target)} {_axis_name(target, 'mae')} on the test set")
     axes.set_xlabel("labels spent per repeat (failed calculations count)")
-    axes.set_ylim(bottom=0)
+    shown = [saving for saving in savings if saving.verdict == "gain"]
+    _free_strip(axes, 0.16 if shown else 0.06)
     axes.axvline(results.initial, color="#999999", linewidth=1, linestyle=":")
     axes.annotate(
-        f"initial set\n{results.initial} labels",
-        (results.initial, 0.02),
+        f"initial set: {counted(results.initial, 'label')}",
+        (results.initial, 0),
         xycoords=("data", "axes fraction"),
-        xytext=(4, 0),
+        xytext=(4, 3),
         textcoords="offset points",
         fontsize=8.5,
         color="#666666",
     )
     _label_lines(axes, ends, styles)
-    shown = [saving for saving in savings if saving.verdict == "gain"]
     if shown:
         _saving_arrow(axes, max(shown, key=lambda saving: saving.saved), styles)
-    repeats = {arm: len(found) for arm, found in results.rounds.items()}
-    counts = sorted(set(repeats.values()))
-    axes.set_title(
-        f"{results.name}: {len(results.truth)} test structures; line = mean, band = smallest to largest of "
-        f"{' to '.join(map(str, counts))} repeats",
-        fontsize=9.5,
-        loc="left",
-        color="#444444",
-    )
+    axes.set_title(_caption(results), fontsize=9.5, loc="left", color="#444444")
+
+
+def _caption(results: Results) -> str:
+    tested = f"{results.name}: {counted(len(results.truth), 'test structure')}"
+    repeats = [len(found) for found in results.rounds.values()]
+    if max(repeats) == 1:
+        return f"{tested}; 1 repeat, no spread known"
+    upto = "" if len(set(repeats)) == 1 else "up to "
+    return f"{tested}; line = mean, band = smallest to largest of {upto}{max(repeats)} repeats"
+
+
+def _free_strip(axes: Axes, share: float) -> None:
+    """Start the error axis at 0 and keep a strip free of lines under it, for notes."""
+    top = axes.get_ylim()[1]
+    axes.set_ylim(-top * share / (1 - share), top)
+    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= top])
+    axes.axhline(0, color="black", linewidth=0.8)
+
+
+def _line(style: ArmStyle) -> dict[str, Any]:
+    return {"color": style.colour, "marker": style.marker, "linestyle": style.line, "markersize": 4.5}
 
 
 def _draw_arms(
@@ -114,7 +132,7 @@ def _draw_arms(
             axes.fill_between(
                 labels, values.min(axis=0), values.max(axis=0), color=style.colour, alpha=0.16, linewidth=0
             )
-        axes.plot(labels, mean, color=style.colour, marker=style.marker, linestyle=style.line, markersize=4.5)
+        axes.plot(labels, mean, **_line(style))
         ends[arm] = (float(labels[-1]), float(mean[-1]))
     if metric == "r2":
         _limit_r2(axes, [y for _, y in ends.values()])
@@ -122,9 +140,19 @@ def _draw_arms(
 
 
 def _limit_r2(axes: Axes, finals: list[float]) -> None:
-    """A first round may have an R2 far below zero; the scale is kept for where the lines end."""
-    lowest = min([-0.1, *(value - 0.15 for value in finals if np.isfinite(value))])
-    axes.set_ylim(max(axes.get_ylim()[0], lowest), min(axes.get_ylim()[1], 1.02))
+    """Cut what lies far below 0 in early rounds, but never where a line ends; arrows on the edge mark what was cut."""
+    cut = min([-1.0, *(value - 0.1 for value in finals if np.isfinite(value))])
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, cut), min(high, 1.02))
+    lowest = np.inf
+    for line in axes.get_lines():
+        x, y = (np.asarray(values, dtype=np.float64) for values in line.get_data())
+        out = y < cut
+        if out.any():
+            axes.plot(x[out], np.full(out.sum(), cut), "v", color=line.get_color(), markersize=7, clip_on=False)
+            lowest = min(lowest, float(y[out].min()))
+    if np.isfinite(lowest):
+        axes.set_title(f"cut at {cut:.3g}, smallest {lowest:.3g}", fontsize=8, loc="right", color="#444444")
 
 
 def _label_lines(axes: Axes, ends: dict[str, tuple[float, float]], styles: dict[str, ArmStyle]) -> None:
@@ -149,24 +177,19 @@ def _label_lines(axes: Axes, ends: dict[str, tuple[float, float]], styles: dict[
 
 
 def _saving_arrow(axes: Axes, saving: Saving, styles: dict[str, ArmStyle]) -> None:
-    """Draw the labels saved as a double arrow at the baseline's final error."""
+    """Draw the labels saved as a double arrow in the strip under the lines, led up to the baseline's final error."""
     start, stop, level = saving.baseline_labels - saving.saved, saving.baseline_labels, saving.baseline_error
-    arrow: dict[str, Any] = {
-        "arrowstyle": "<->",
-        "color": styles[saving.arm].colour,
-        "linewidth": 1.6,
-        "shrinkA": 0,
-        "shrinkB": 0,
-    }
-    axes.annotate("", (start, level), (stop, level), arrowprops=arrow)
+    height, colour = 0.5 * axes.get_ylim()[0], styles[saving.arm].colour
+    axes.plot([start, start, stop, stop], [height, level, level, height], ":", color=colour, linewidth=1.2)
+    arrow: dict[str, Any] = {"arrowstyle": "<->", "color": colour, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", (start, height), (stop, height), arrowprops=arrow)
     bound = "at least " if saving.saved >= saving.most else ""
     axes.annotate(
-        f"{bound}{saving.saved:.0f} labels saved (95 %: {saved_labels_range(saving)})",
-        ((start + stop) / 2, level),
-        xytext=(0, 6),
+        f"{bound}{counted(saving.saved, 'label')} saved (95 %: {saved_labels_range(saving)})",
+        ((start + stop) / 2, height),
+        xytext=(0, 4),
         textcoords="offset points",
         ha="center",
-        color=styles[saving.arm].colour,
+        color=colour,
         fontsize=9.5,
-        bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 1.0},
     )

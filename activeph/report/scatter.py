@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -147,7 +147,7 @@ def _calibration_text(metrics: dict[str, float | None]) -> str:
 
 def _caption(axes: Axes, text: str) -> None:
     """Write numbers above the frame, where they cover no point, under the arm's name."""
-    place = {"xycoords": "axes fraction", "xytext": (0, 4), "textcoords": "offset points"}
+    place: dict[str, Any] = {"xycoords": "axes fraction", "xytext": (0, 4), "textcoords": "offset points"}
     axes.annotate(text, (0.5, 1), ha="center", va="bottom", fontsize=8.5, **place)
 
 

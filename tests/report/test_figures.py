@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from activeph.errors import InputError
 from activeph.report.answer import answer
+from activeph.report.curves import learning_curve, metric_curves
 from activeph.report.figures import metrics_table, write_figures
 from activeph.report.results import Results, load_results
 from activeph.report.scatter import final_predictions, parity, uncertainty_error
@@ -60,6 +61,38 @@ def test_answer_is_in_the_picture(drawn: Path) -> None:
     text = (drawn / "report" / "learning-curve.svg").read_text()
     for part in ("labels saved", "initial set", "active", "random", "band gap: RMSE (eV)", "band gap: R2"):
         assert part in text, part
+
+
+def test_one_repeat_has_no_band(simulate: Simulate) -> None:
+    figure = learning_curve(simulate({"active": lambda n: 1 / n, "random": lambda n: 2 / n}, repeats=1))
+    headline = figure.subfigs[0].axes[0]
+    assert headline.get_title(loc="left") == "simulated: 100 test structures; 1 repeat, no spread known"
+    assert not headline.collections
+
+
+def test_labels_saved_are_written_where_no_line_is(simulate: Simulate) -> None:
+    quiet = {"persistent": 0.0, "scatter": 0.0, "structures": 2000}
+    figure = learning_curve(simulate({"active": lambda n: 1 / n**2, "random": lambda n: 50 / n**2}, **quiet))
+    FigureCanvasAgg(figure).draw()
+    axes = figure.subfigs[0].axes[0]
+    note = next(text for text in axes.texts if "saved" in text.get_text())
+    zero = axes.transData.transform((0, 0))[1]
+    assert note.get_window_extent().y1 < zero
+    others = [text.get_window_extent() for text in axes.texts if text is not note and text.get_text()]
+    assert not any(note.get_window_extent().overlaps(other) for other in others)
+
+
+def test_r2_shows_the_end_of_every_line_and_tells_what_it_cuts(simulate: Simulate) -> None:
+    curves = {"active": lambda n: 10 / n, "random": lambda n: np.where(n < 15, 9.0, 0.9)}
+    results = simulate(curves, persistent=0.0, scatter=0.0)
+    panel = learning_curve(results).subfigs[1].axes[2]
+    assert "R2" in panel.get_title(loc="left")
+    low, high = panel.get_ylim()
+    values = metric_curves(results, "random", "band_gap", "r2")[1].mean(axis=0)
+    assert values[0] < low < values[1:].min() < high
+    mark = next(line for line in panel.get_lines() if line.get_marker() == "v")
+    assert (mark.get_xdata().tolist(), mark.get_ydata().tolist()) == ([10.0], [low])
+    assert panel.get_title(loc="right") == f"cut at {low:.3g}, smallest {values.min():.3g}"
 
 
 def test_table_repeats_the_rounds_own_metrics(drawn: Path) -> None:
@@ -151,6 +184,19 @@ def test_a_goal_met_or_a_pool_exhausted_ends_a_campaign(results: Results) -> Non
         for arm, repeats in results.rounds.items()
     }
     assert replace(results, rounds=empty, campaign=short).finished
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_predictions_that_do_not_fit_the_labels_are_named(
+    results: Results, write_run: WriteRun, tmp_path: Path, name: str
+) -> None:
+    first, last = results.rounds["random"][1][:2]
+    damaged = (first, replace(last, **{name: getattr(last, name)[:-1]}))
+    write_run(results, tmp_path)
+    arrays = {"mean": damaged[1].mean, "std": damaged[1].std}
+    np.savez(tmp_path / "arms" / "random" / "repeat-1" / "round-001" / "test_predictions.npz", **arrays)
+    with pytest.raises(InputError, match=r"\(20, 1\), but got \(19, 1\) in .*round-001; .*restore it from a copy"):
+        write_figures(tmp_path)
 
 
 def test_nothing_to_show_is_said(results: Results, write_run: WriteRun, tmp_path: Path) -> None:
