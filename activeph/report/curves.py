@@ -28,13 +28,14 @@ def learning_curve(results: Results) -> Figure:
 
     savings = headline_savings(results)
     n_targets = len(results.target_names)
-    heights = [6.4, 0.5 + 1.9 * n_targets]
+    title = _title(results, savings)
+    heights = [5.8 + 0.2 * len(title.splitlines()), 0.5 + 1.9 * n_targets]
     figure = Figure(figsize=(11, sum(heights)), layout="constrained")
     parts: Any = figure.subfigures(2, 1, height_ratios=heights, hspace=0.02)
     top, below = parts
     styles = arm_styles(list(results.rounds), results.baseline)
     _headline(top.subplots(), results, savings, styles)
-    top.suptitle(_title(results, savings), fontsize=11.5, x=0.01, ha="left", weight="bold")
+    top.suptitle(title, fontsize=11.5, x=0.01, ha="left", weight="bold")
     panels = np.atleast_2d(below.subplots(n_targets, len(METRIC_NAMES), sharex=True))
     for row, target in zip(panels, results.target_names, strict=True):
         for axes, metric in zip(row, METRIC_NAMES, strict=True):
@@ -45,8 +46,7 @@ def learning_curve(results: Results) -> Figure:
         axes.set_xlabel("labels spent", fontsize=9)
     for arm in results.rounds:
         panels[0, 0].plot([], [], **_line(styles[arm]), label=arm)
-    title = {"title": "All targets, all metrics", "alignment": "left"}
-    below.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=6, fontsize=9, **title)
+    _shared_legend(below, panels[0, 0])
     return figure
 
 
@@ -116,6 +116,14 @@ def _free_strip(axes: Axes, share: float) -> None:
     axes.axhline(0, color="black", linewidth=0.8)
 
 
+def _shared_legend(part: Any, axes: Axes) -> None:
+    """Write one legend above the small panels, in as many columns as fit."""
+    handles, names = axes.get_legend_handles_labels()
+    columns = max(1, 120 // (max(map(len, names)) + 8))
+    place = {"loc": "outside upper left", "ncols": columns, "alignment": "left"}
+    part.legend(handles, names, fontsize=9, title="All targets, all metrics", **place)
+
+
 def _line(style: ArmStyle) -> dict[str, Any]:
     return {"color": style.colour, "marker": style.marker, "linestyle": style.line, "markersize": 4.5}
 
@@ -143,7 +151,8 @@ def _limit_r2(axes: Axes, finals: list[float]) -> None:
     """Cut what lies far below 0 in early rounds, but never where a line ends; arrows on the edge mark what was cut."""
     cut = min([-1.0, *(value - 0.1 for value in finals if np.isfinite(value))])
     low, high = axes.get_ylim()
-    axes.set_ylim(max(low, cut), min(high, 1.02))
+    bottom = max(low, cut)
+    axes.set_ylim(bottom, min(high, 1 + 0.07 * (1 - bottom)))
     lowest = np.inf
     for line in axes.get_lines():
         x, y = (np.asarray(values, dtype=np.float64) for values in line.get_data())
