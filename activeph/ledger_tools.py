@@ -16,6 +16,7 @@ from activeph.label.result_files import read_results
 from activeph.label.sanity import check_label
 from activeph.records import Entry, Failure, Label
 from activeph.store.ledger import Ledger
+from activeph.store.records_io import ARRAYS_NAME, FAILURE_NAME, LABEL_NAME
 
 
 @dataclass(frozen=True)
@@ -28,30 +29,61 @@ class Imported:
 
 
 def list_ledger(ledger: Ledger) -> Iterator[dict[str, Any]]:
-    """Yield the facts of every record without reading its arrays: key, state, and what its JSON file says."""
+    """Yield the facts of every record without reading its arrays: key, state, and what its JSON file says.
+
+    A record whose file cannot be read has the state ``damaged``, and nothing more but its key.
+    """
     for key, state in ledger.states():
-        path = ledger.directory(key) / f"{state}.json"
-        yield {"state": state, **json.loads(path.read_text(encoding="utf-8"))}
+        facts = read_facts(ledger.directory(key))
+        yield {"key": key, "state": "damaged"} if facts is None else {**facts, "key": key, "state": state}
 
 
-NO_LOGS = frozenset({"label.json", "failure.json", "arrays.npz"})
+INTERNAL = ("format", "key", "arrays_sha256")
+"""Facts of a record that concern nobody but the ledger."""
+
+
+def read_facts(folder: Path) -> dict[str, Any] | None:
+    """Return what the JSON file of a record says, None where it is missing or damaged."""
+    for name in (LABEL_NAME, FAILURE_NAME):
+        try:
+            facts = json.loads((folder / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError):
+            return None
+        return facts if isinstance(facts, dict) else None
+    return None
+
+
+def find_record(ledger: Ledger, start: str) -> tuple[str, Path]:
+    """Return key and folder of the one record or running calculation whose key begins with ``start``.
+
+    Raises InputError where no key or more than one begins so.
+    """
+    places = ledger.places(start.lower())
+    if len(places) == 1:
+        return places.popitem()
+    hint = "give more digits" if places else "'activeph ledger list' shows them"
+    raise InputError(
+        f"a label must be named by the beginning of its key but got {start!r}, which {len(places)} share; {hint}"
+    )
+
+
+NO_LOGS = frozenset({LABEL_NAME, FAILURE_NAME, ARRAYS_NAME})
 
 
 def log_files(ledger: Ledger, key: str) -> list[Path]:
     """Return the files that a code left or is writing for one label, the one written last first.
 
-    ``key`` may be the beginning of a key. Raises InputError where no label or more than one begins so.
+    ``key`` may be the beginning of a key; see :func:`find_record`.
     """
-    places = ledger.places(key)
-    if len(places) != 1:
-        hint = "give more of its key" if places else "see 'activeph ledger list'"
-        raise InputError(f"a label must be named by its key but got {key!r}, which {len(places)} begin with; {hint}.")
-    files = [path for path in places.popitem()[1].rglob("*") if path.is_file() and path.name not in NO_LOGS]
+    folder = find_record(ledger, key)[1]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in NO_LOGS]
     return sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
 
 def verify_ledger(ledger: Ledger) -> Iterator[tuple[str, str | None]]:
-    """Yield every key with what is wrong with its record, None where nothing is.
+    """Yield every key with a sentence that says what is wrong with its record and where it lies, None where nothing is.
 
     Read whole: hashes of the arrays, finite numbers, and the key itself, which configuration and fingerprint must give.
     """
@@ -60,18 +92,21 @@ def verify_ledger(ledger: Ledger) -> Iterator[tuple[str, str | None]]:
 
 
 def _problem(ledger: Ledger, key: str) -> str | None:
+    folder = ledger.directory(key)
     try:
         outcome = ledger.get(key)
         if outcome is None:
-            return "there is neither label.json nor failure.json"
+            return f"{folder} must hold {LABEL_NAME} or {FAILURE_NAME} but got neither"
         if isinstance(outcome, Failure):
             return None
         check_label(outcome)
-    except (InputError, LabelFailed) as error:
+    except InputError as error:
         return str(error)
+    except LabelFailed as error:
+        return f"{folder} must hold a sound label but got one that is not: {error.message}"
     fingerprint = str(outcome.provenance.get("fingerprint"))
     if label_key(outcome.configuration, fingerprint) != key:
-        return "configuration and fingerprint do not give the key"
+        return f"{folder} must be named by its configuration and fingerprint but got those of another key"
     return None
 
 

@@ -74,8 +74,19 @@ def test_verify_finds_each_kind_of_damage(labelled: Path, tmp_path: Path) -> Non
     (ledger.directory(third) / "label.json").unlink()
     problems = dict(verify_ledger(ledger))
     assert "hash of arrays.npz differs" in str(problems[first])
-    assert "do not give the key" in str(problems[second])
-    assert "neither label.json nor failure.json" in str(problems[third])
+    assert "those of another key" in str(problems[second])
+    assert "label.json or failure.json but got neither" in str(problems[third])
+
+
+def test_a_torn_record_is_listed_as_damaged(labelled: Path, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "labels")
+    import_labels(ledger, [labelled])
+    first, second, _ = sorted(ledger.keys())
+    for key, text in ((first, '{"energy": '), (second, "[]")):
+        (ledger.directory(key) / "label.json").write_text(text)
+    found = {record["key"]: record["state"] for record in list_ledger(ledger)}
+    assert sorted(found.values()) == ["damaged", "damaged", "label"]
+    assert found[first] == found[second] == "damaged"
 
 
 def test_the_output_of_a_label_is_found_also_while_it_runs(labelled: Path, tmp_path: Path) -> None:
@@ -90,9 +101,9 @@ def test_the_output_of_a_label_is_found_also_while_it_runs(labelled: Path, tmp_p
     with ledger.workdir("ab" * 12) as workdir:
         (workdir / "scf.log").write_text("1 2 3")
         assert log_files(ledger, "abab") == [workdir / "scf.log"]
-    with pytest.raises(InputError, match="which 0 begin with"):
+    with pytest.raises(InputError, match="which 0 share; 'activeph ledger list' shows them"):
         log_files(ledger, "abab")
-    with pytest.raises(InputError, match="which 3 begin with; give more of its key"):
+    with pytest.raises(InputError, match="which 3 share; give more digits"):
         log_files(ledger, "")
 
 

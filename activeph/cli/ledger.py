@@ -3,57 +3,114 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
-from activeph.cli.export import FORMATS
+from activeph.cli.export import FORMATS, check_name
+from activeph.cli.outputs import OutputFile, check_way
 from activeph.cli.rundirs import labels_of
-from activeph.errors import ActivephError, InputError
-from activeph.records import Entry, Failure, Label
+from activeph.errors import ActivephError
+from activeph.store.ledger import Ledger
+
+COLUMNS = "{:12}  {:8}  {:>16}  {:>8}  {:>9}  {}"
+HEADER = COLUMNS.format("key", "outcome", "energy (eV)", "gap (eV)", "time (s)", "code, or why there is no label")
 
 
 @click.group("ledger")
 def command() -> None:
-    """List, verify or export the labels of a run directory."""
+    """List, verify, import or export labels."""
 
 
 @command.command("list")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--failed", is_flag=True, help="Failures only.")
 def list_records(directory: Path, failed: bool) -> None:
-    """List every label and failure of DIR: key, outcome, atoms, energy and gap in eV, seconds."""
+    """List every label and failure of DIR with what its record says."""
+    from activeph.ledger_tools import list_ledger
+
     ledger = labels_of(directory)
     counts: Counter[str] = Counter()
-    for key in list(ledger.keys()):
-        record = ledger.get(key)
-        counts[type(record).__name__] += 1
-        if isinstance(record, Label) and not failed:
-            seconds = record.provenance.get("wall_time") or 0.0
-            atoms, gap = len(record.configuration.numbers), record.band_gap
-            click.echo(f"{key[:12]}  label    {atoms:4} atoms  {record.energy:14.6f}  {gap:8.4f}  {seconds:9.1f} s")
-        elif isinstance(record, Failure):
-            click.echo(f"{key[:12]}  failure  {record.kind}: {record.message}")
-    click.echo(f"{counts['Label']} labels, {counts['Failure']} failures in {ledger.root}")
+    click.echo(HEADER)
+    for facts in list_ledger(ledger):
+        counts[facts["state"]] += 1
+        if not (failed and facts["state"] == "label"):
+            click.echo(_row(facts))
+    damaged = f", {counts['damaged']} damaged" if counts["damaged"] else ""
+    click.echo(
+        f"{_counted(counts['label'], 'label')}, {_counted(counts['failure'], 'failure')}{damaged} in {ledger.root}"
+    )
+
+
+def _row(facts: Mapping[str, Any]) -> str:
+    provenance = facts.get("provenance") or {}
+    said = {
+        "label": str(provenance.get("code") or ""),
+        "failure": f"{facts.get('kind')}: {facts.get('message')}",
+        "damaged": "'activeph ledger verify' tells more",
+    }
+    numbers = (_number(facts.get("energy"), 6), _number(facts.get("band_gap"), 4))
+    seconds = _number(provenance.get("wall_time"), 1)
+    return COLUMNS.format(facts["key"][:12], facts["state"], *numbers, seconds, said[facts["state"]]).rstrip()
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 @command.command("verify")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 def verify(directory: Path) -> None:
-    """Read every record of DIR and compare it with its checksum; name what is damaged. Changes nothing."""
-    ledger = labels_of(directory)
-    damaged = 0
-    keys = list(ledger.keys())
-    for key in keys:
-        try:
-            if ledger.get(key) is None:
-                raise InputError(f"{ledger.directory(key)} must hold a label or a failure but got neither; remove it.")
-        except InputError as error:
-            damaged += 1
-            click.echo(str(error))
-    if damaged:
-        raise ActivephError(f"all {len(keys)} records must be whole but got {damaged} damaged; see above what helps")
-    click.echo(f"{len(keys)} records are whole")
+    """Read every record of DIR: checksums, finite numbers, and that it lies under its own key. Changes nothing."""
+    from activeph.ledger_tools import verify_ledger
+
+    found = dict(verify_ledger(labels_of(directory)))
+    problems = [problem for problem in found.values() if problem is not None]
+    for problem in problems:
+        click.echo(problem)
+    if problems:
+        raise ActivephError(
+            f"{_counted(len(found), 'record')} must be whole but got {len(problems)} damaged; remove their folders to "
+            "have them calculated again, or restore them from a copy"
+        )
+    click.echo(f"{_counted(len(found), 'record')}, all whole")
+
+
+@command.command("import")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--campaign",
+    type=click.Path(path_type=Path),
+    metavar="CAMPAIGN",
+    help="Campaign file whose labeler made the labels.",
+)
+def import_files(directory: Path, files: tuple[Path, ...], campaign: Path | None) -> None:
+    """Put the labels of finished calculations into the ledger at DIR, which is made where there is none.
+
+    FILEs are vasprun.xml, the XML of pw.x, or anything with energies that ASE reads. With --campaign, campaigns with
+    that labeler find them instead of calculating; without, only exports do.
+    """
+    from activeph.ledger_tools import import_labels
+
+    check_way(directory, "DIR")
+    ledger = labels_of(directory) if directory.exists() else Ledger(directory / "labels")
+    imported = import_labels(ledger, files, None if campaign is None else _fingerprint(campaign))
+    for sentence in imported.refused:
+        click.echo(f"refused: {sentence}")
+    click.echo(f"{_counted(imported.added, 'label')} added, {imported.known} known, {len(imported.refused)} refused")
+
+
+def _fingerprint(campaign: Path) -> str:
+    from activeph.config import load_campaign
+
+    return load_campaign(campaign).label.fingerprint
 
 
 @command.command("export")
@@ -61,28 +118,17 @@ def verify(directory: Path) -> None:
 @click.option(
     "--format", "file_format", type=click.Choice(FORMATS), default="extxyz", show_default=True, help="Format of FILE."
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="File to write.")
+@click.option("-o", "--output", type=OutputFile(), required=True, metavar="FILE", help="File to write.")
 def export(directory: Path, file_format: str, output: Path) -> None:
     """Write every label of DIR to FILE, those of finite displacements included, without arms and splits.
 
     Use `activeph export` for the dataset of a campaign with its fixed split.
     """
+    from activeph.ledger_tools import ledger_entries
     from activeph.store.export import export_entries
 
-    ledger = labels_of(directory)
-    records = {key: ledger.get(key) for key in list(ledger.keys())}
-    entries = [
-        Entry(key, record, _formula(record), float("nan"), key, ("unknown",), "train")
-        for key, record in records.items()
-        if isinstance(record, Label)
-    ]
+    check_name(file_format, output)
+    entries = list(ledger_entries(labels_of(directory)))
     for path in export_entries(entries, file_format, output, ()):
         click.echo(path)
-    click.echo(f"{len(entries)} labels")
-
-
-def _formula(label: Label) -> str:
-    from ase.data import chemical_symbols
-    from ase.formula import Formula
-
-    return str(Formula.from_list([chemical_symbols[number] for number in label.configuration.numbers]).format("metal"))
+    click.echo(_counted(len(entries), "label"))

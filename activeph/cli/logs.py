@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
+from activeph.cli.progress import duration
 from activeph.cli.rundirs import labels_of
-from activeph.errors import InputError
-from activeph.store.ledger import Ledger
+from activeph.ledger_tools import INTERNAL, find_record, log_files, read_facts
 
 BINARY = (".npz", ".npy", ".gpw", ".gz", ".wfn")
-INTERNAL = ("format", "key", "arrays_sha256")
+ENERGIES = ("energy", "band_gap", "direct_band_gap", "valence_band_maximum", "conduction_band_minimum")  # eV
 TAIL = 40  # lines
 
 
@@ -24,51 +24,42 @@ TAIL = 40  # lines
 def command(directory: Path, label: str, whole: bool) -> None:
     """Show what is known of LABEL (the first digits of its key) in the run directory DIR: outcome, cost, code's output.
 
-    Keys are in `activeph status`, `activeph ledger list` and the selection.json of each round.
+    Keys are in `activeph status`, `activeph ledger list` and the selection.json of each round. Calculations that are
+    under way are found as well.
     """
     ledger = labels_of(directory)
-    key = find_key(ledger, label)
-    folder = ledger.directory(key)
+    key, folder = find_record(ledger, label)
     click.echo(f"{key}\n{folder}")
     for line in _facts(folder):
         click.echo(line)
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.suffix not in BINARY and path.name not in ("label.json", "failure.json"):
-            _show(path, whole)
-
-
-def find_key(ledger: Ledger, start: str) -> str:
-    """Return the one key that begins with ``start``. Raises InputError where none or several do."""
-    found = [key for key in list(ledger.keys()) if key.startswith(start.lower())]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise InputError(f"LABEL must be the beginning of a key but got {start!r}; 'activeph ledger list' shows them")
-    raise InputError(
-        f"LABEL must be the beginning of one key but got {start!r}, which {len(found)} keys share; give more digits"
-    )
+    for path in reversed(log_files(ledger, key)):  # what was written last stands last, above the prompt
+        if path.suffix not in BINARY:
+            _show(path, str(path.relative_to(folder)), whole)
 
 
 def _facts(folder: Path) -> list[str]:
-    for name in ("label.json", "failure.json"):
-        try:
-            facts: dict[str, Any] = json.loads((folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        provenance = facts.pop("provenance", {})
-        lines = [
-            f"{key}: {_worded(value)}" for key, value in facts.items() if key not in ("format", "arrays_sha256", "key")
-        ]
-        return lines + [f"{key}: {_worded(value)}" for key, value in provenance.items()]
-    return ["the record is missing or damaged: 'activeph ledger verify' tells more"]
+    if folder.name.startswith("."):
+        return ["this calculation is under way"]
+    facts: dict[str, Any] | None = read_facts(folder)
+    if facts is None:
+        return ["the record is missing or damaged: 'activeph ledger verify' tells more"]
+    facts |= facts.pop("provenance", None) or {}
+    return [f"{name}: {_worded(name, value)}" for name, value in facts.items() if name not in INTERNAL]
 
 
-def _worded(value: object) -> str:
-    return str(value) if isinstance(value, str | int | float) else json.dumps(value)
+def _worded(name: str, value: object) -> str:
+    """Return a value with its unit and the digits that matter."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if name in ENERGIES:
+            return f"{value:.6f} eV"
+        return duration(value) if name == "wall_time" else f"{value:.10g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _show(path: Path, whole: bool) -> None:
+def _show(path: Path, name: str, whole: bool) -> None:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     hidden = 0 if whole else max(0, len(lines) - TAIL)
-    title = f"--- {path.name}" + (f" (last {TAIL} of {len(lines)} lines)" if hidden else "")
+    title = f"--- {name}" + (f" (last {TAIL} of {len(lines)} lines)" if hidden else "")
     click.echo("\n".join([title, *lines[hidden:]]))
