@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import click
 import yaml
 
+from activeph.cli.outputs import OutputFile
 from activeph.errors import InputError
 from activeph.records import FloatArray
 from activeph.rundir import write_bytes
@@ -58,7 +59,7 @@ execute: {{kind: processes}}  # one worker per core of this machine
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Setting of the labeler; may be repeated.")
 @click.option("--labels", type=click.IntRange(1), help="Labels that each repeat of each arm may spend.")
 @click.option("--repeats", type=click.IntRange(1), default=3, show_default=True, help="Repeats of each arm.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("campaign.yaml"), show_default=True)
+@click.option("-o", "--output", type=OutputFile(), default=Path("campaign.yaml"), show_default=True)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def command(output: Path, force: bool, settings: tuple[str, ...], **options: Any) -> None:
     """Write a commented campaign file. On a terminal, asks for what the options do not say."""

@@ -25,7 +25,7 @@ COMMANDS = {
     "phonons": "Show the vibrations that a campaign samples.",
     "predict": "Predict other structures with a trained ensemble.",
     "logs": "Show what one calculation said.",
-    "ledger": "List, verify or export labels.",
+    "ledger": "List, verify, import or export labels.",
     "doctor": "Examine a run directory and say what helps.",
     "schema": "List the keys of campaign files, for people or editors.",
 }
@@ -90,9 +90,8 @@ def _exit_code(arguments: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
         return 1
     except OSError as error:
-        if error.filename is None:
-            raise
-        return _complain(f"{error.filename} must be usable but got {error.strerror!r}; check permissions and space", 1)
+        what = error.filename or "the file system"
+        return _complain(f"{what} must be usable but got {error.strerror or error!r}; check permissions and space", 1)
 
 
 def _complain(text: str, code: int) -> int:

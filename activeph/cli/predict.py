@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 import numpy as np
 
+from activeph.cli.outputs import OutputFile
 from activeph.cli.rundirs import run_directory
 from activeph.errors import InputError
 from activeph.rundir import RunDirectory
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--arm", help="Arm whose ensemble to ask; default: the first that is not the baseline.")
 @click.option("--repeat", type=click.IntRange(0), default=0, show_default=True, help="Repeat of the arm.")
 @click.option("--temperature", type=float, default=float("nan"), help="Temperature of the structures in K, if known.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="CSV", help="Write here instead of printing.")
+@click.option("-o", "--output", type=OutputFile(), metavar="CSV", help="Write here instead of printing.")
 def command(model: Path, file: Path, arm: str | None, repeat: int, temperature: float, output: Path | None) -> None:
     """Predict the targets of every structure of FILE with the last ensemble of the run directory DIR.
 
@@ -46,6 +47,7 @@ def command(model: Path, file: Path, arm: str | None, repeat: int, temperature: 
     if output is None:
         _write(sys.stdout, resolved["targets"], placed, prediction)
     else:
+        output.parent.mkdir(parents=True, exist_ok=True)
         with output.open("w", newline="", encoding="utf-8") as stream:
             _write(stream, resolved["targets"], placed, prediction)
         click.echo(f"{output}: {len(placed)} structures by {step.arm}, repeat {step.repeat}, round {step.round}")

@@ -9,11 +9,12 @@ from types import FrameType
 
 import click
 
+from activeph.cli.outputs import check_way
 from activeph.cli.progress import open_progress
 from activeph.errors import InputError, Paused
 
-BEFORE_THE_RUN = r"lock|driver\.sh|driver-\d+\.log"
-"""Files of ours that may be in the folder of a run that has not begun: `activeph submit` writes there first."""
+BEFORE_THE_RUN = r"lock|labels|driver\.sh|driver-\d+\.log"
+"""Files of ours in the folder of a run that has not begun: `activeph submit` and `ledger import` write there first."""
 
 
 @click.command("run")
@@ -39,7 +40,10 @@ def command(file: Path, output: Path | None) -> None:
 
 def refuse_foreign_folder(output: Path | None) -> None:
     """Raise InputError where the run's files would be strewn among others."""
-    if output is None or not output.exists():
+    if output is None:
+        return
+    check_way(output, "--output")
+    if not output.exists():
         return
     if not output.is_dir():
         raise InputError(f"--output must be a folder but got the file {output}; choose another")

@@ -46,10 +46,10 @@ def test_a_campaign_from_the_first_command_to_the_last(activeph, folder: Path) -
 
     assert (folder / "runs/tiny/report/learning-curve.svg").exists()
 
-    for file_format in ("extxyz", "ase-db", "hdf5"):
-        exported = activeph("export", "runs/tiny", "--format", file_format, "-o", f"data.{file_format}")
+    for file_format, ending in (("extxyz", "extxyz"), ("ase-db", "db"), ("hdf5", "hdf5")):
+        exported = activeph("export", "runs/tiny", "--format", file_format, "-o", f"data.{ending}")
         assert exported.code == 0, exported.err
-        assert (folder / f"data.{file_format}").exists()
+        assert (folder / f"data.{ending}").exists()
         assert "4 test" in exported.out
 
 
@@ -84,8 +84,11 @@ def test_run_strews_no_files_among_others(activeph, folder: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(activeph, folder: Path) -> None:
     answer = activeph("run", "tiny.yaml", "--output", "Cu.vasp/run")
-    assert answer.code == 1
-    assert answer.err.startswith(f"activeph: {folder}/Cu.vasp/run must be usable but got 'Not a directory'; check")
+    assert answer.code == 2
+    assert answer.err == (
+        f"activeph: --output must lie in a folder but got Cu.vasp/run, and {folder}/Cu.vasp is a file; "
+        "choose another place\n"
+    )
 
 
 def test_status_of_a_run_that_has_not_begun(activeph, folder: Path, run: Path) -> None:
