@@ -21,6 +21,10 @@ from activeph.store.lock import holder
 LITTLE = 1e9  # bytes of free space below which a warning is due
 
 
+class Note(str):
+    """A finding that needs no help."""
+
+
 @click.command("doctor")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 def command(directory: Path) -> None:
@@ -32,50 +36,52 @@ def command(directory: Path) -> None:
             findings = list(examine(paths))
         except InputError as error:
             findings = [str(error)]
-        ill += len(findings)
+        bad = sum(not isinstance(finding, Note) for finding in findings)
+        ill += bad
         title = (examine.__doc__ or "").strip().rstrip(".")
-        click.echo(f"{'✗' if findings else '✓'} {title}")
+        click.echo(f"{'✗' if bad else '·' if findings else '✓'} {title}")
         for finding in findings:
             click.echo(f"    {finding}")
     if ill:
-        raise ActivephError(f"{directory} must be whole but got {ill} findings; the lines above say what helps")
+        many = f"{ill} findings" if ill > 1 else "1 finding"
+        raise ActivephError(f"{directory} must be whole but got {many}; the lines above say what helps")
 
 
 def _journal(paths: RunDirectory) -> Iterator[str]:
-    """The journal can be read."""
+    """Journal."""
     state = _state(paths)
     if state.test is None and any((paths.root / "arms").glob("*/*/round-*")):
         yield "the journal is empty though rounds exist; restore journal.jsonl from a copy"
 
 
 def _driver(paths: RunDirectory) -> Iterator[str]:
-    """The lock is free or held on this host."""
+    """Lock."""
     driver = holder(paths.root)
     if driver and driver.get("host") != os.uname().nodename:
         yield f"{driver.get('host')} holds it; if that host is gone for good, remove {paths.root / 'lock'}"
 
 
 def _labels(paths: RunDirectory) -> Iterator[str]:
-    """All labels are whole."""
-    ledger = Ledger(paths.labels)
-    for key in list(ledger.keys()):
-        try:
-            ledger.get(key)
-        except InputError as error:
-            yield str(error)
+    """Labels on disk."""
+    from activeph.ledger_tools import verify_ledger
+
+    for _, problem in verify_ledger(Ledger(paths.labels)):
+        if problem is not None:
+            yield problem
 
 
 def _spent(paths: RunDirectory) -> Iterator[str]:
-    """Every label that the journal counts is in the ledger."""
+    """Labels that the journal counts."""
     state, ledger = _state(paths), Ledger(paths.labels)
     picks = [pick for step in state.labelled for pick in state.picks.get(step, ())]
     missing = sorted({pick.key for pick in picks if ledger.state(pick.key) is None})
     if missing:
-        yield (f"{len(missing)} are missing, such as {missing[0][:12]}; restore {paths.labels} from a copy")
+        lost = f"{len(missing)} are missing, such as" if len(missing) > 1 else "1 is missing,"
+        yield f"{lost} {missing[0][:12]}; restore {paths.labels} from a copy, or run again to calculate what is missing"
 
 
 def _models(paths: RunDirectory) -> Iterator[str]:
-    """Every trained model is there."""
+    """Trained models."""
     for step in sorted(_state(paths).trained):
         folder = paths.round(*step)
         if not any(folder.glob("member-*")):
@@ -83,7 +89,7 @@ def _models(paths: RunDirectory) -> Iterator[str]:
 
 
 def _versions(paths: RunDirectory) -> Iterator[str]:
-    """The installed versions are those that the run began with."""
+    """Versions of the packages that can change a number."""
     begun, installed = read_resolved(paths.campaign).get("versions", {}), versions()
     for name, version in begun.items():
         if installed.get(name) != version:
@@ -91,16 +97,19 @@ def _versions(paths: RunDirectory) -> Iterator[str]:
 
 
 def _leftovers(paths: RunDirectory) -> Iterator[str]:
-    """No half-written files lie about."""
+    """Leftovers of stopped processes."""
     if holder(paths.root) is not None:
         return
     left = [path for path in paths.root.rglob(".*") if path.name.startswith(".")]
     if left:
-        yield f"{len(left)} were left by a stopped process, such as {left[0]}; the next run removes those of the ledger"
+        many = (
+            f"{len(left)} half-written files or folders, such as" if len(left) > 1 else "1 half-written file or folder,"
+        )
+        yield Note(f"{many} {left[0]}: harmless; the next run removes those below {paths.labels}")
 
 
 def _disk(paths: RunDirectory) -> Iterator[str]:
-    """The disk can be written and has space."""
+    """Disk."""
     if not os.access(paths.root, os.W_OK):
         yield f"{paths.root} cannot be written; change its permissions"
     free = shutil.disk_usage(paths.root).free

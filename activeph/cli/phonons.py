@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from activeph.cli.outputs import OutputFile
 from activeph.cli.rundirs import default_run
 from activeph.errors import InputError
 
@@ -14,13 +15,14 @@ if TYPE_CHECKING:
     from activeph.config import Campaign, SystemSection
     from activeph.records import System
 
+PICTURES = (".png", ".svg", ".pdf")
 POOL_SHOWN = 1024  # candidates looked at per arm
 
 
 @click.command("phonons")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory; default: runs/<name>.")
-@click.option("--picture", type=click.Path(path_type=Path), metavar="FILE", help="Draw bands and density of states.")
+@click.option("--picture", type=OutputFile(), metavar="FILE", help="Draw bands and density of states.")
 def command(file: Path, output: Path | None, picture: Path | None) -> None:
     """Show frequencies and thermal displacements of the systems of the campaign FILE.
 
@@ -28,6 +30,10 @@ def command(file: Path, output: Path | None, picture: Path | None) -> None:
     """
     from activeph.config import check_inputs, load_campaign
 
+    if picture is not None and picture.suffix not in PICTURES:
+        raise InputError(
+            f"--picture must end with .png, .svg or .pdf but got {picture}; write {picture.with_suffix('.png')}"
+        )
     campaign = load_campaign(file)
     check_inputs(campaign)
     for section in campaign.systems:
@@ -40,20 +46,30 @@ def command(file: Path, output: Path | None, picture: Path | None) -> None:
 
 
 def _with_force_constants(campaign: Campaign, section: SystemSection, output: Path | None) -> System:
+    """Return the system with the force constants that its file or the run directory holds, and tell which they are."""
+    from activeph.config.resume import check_same_crystal
     from activeph.document import shown
     from activeph.renormalisation import with_stored
     from activeph.systems import load_system
 
-    path = section.force_constants if isinstance(section.force_constants, Path) else None
-    if path is None:
-        path = default_run(campaign.name, output).system(section.name)
-        if not path.exists():
-            raise InputError(
-                f"{section.name} must have force constants but got none in {shown(path)}; "
-                "run the campaign, which computes them before anything else"
-            )
+    run = default_run(campaign.name, output)
+    stored = run.system(section.name)
+    path = section.force_constants if isinstance(section.force_constants, Path) else stored
+    if not path.exists():
+        raise InputError(
+            f"{section.name} must have force constants but got none in {shown(path)}; "
+            "run the campaign, which computes them before anything else"
+        )
+    if run.campaign.exists():
+        check_same_crystal(campaign, section.name, run)
     system = load_system(section.name, section.structure, section.supercell, path)
-    return with_stored(system, section, default_run(campaign.name, output).system(section.name).parent)
+    system = with_stored(system, section, stored.parent)
+    renormalised = ", ".join(f"{temperature:g} K" for temperature in sorted(system.effective_force_constants))
+    click.echo(
+        f"{section.name}: force constants of {shown(path)} in a supercell of {len(system.supercell.numbers)} atoms"
+        + (f", renormalised ones of {shown(stored.parent)} at {renormalised}" if renormalised else "")
+    )
+    return system
 
 
 def _tell_frequencies(system: System) -> None:
@@ -121,5 +137,6 @@ def _draw(system: System, picture: Path, several: bool) -> Path:
     from activeph.systems import effective_spectra, plot_spectra
 
     path = picture.with_name(f"{picture.stem}-{system.name}{picture.suffix}") if several else picture
+    path.parent.mkdir(parents=True, exist_ok=True)
     plot_spectra(effective_spectra(system), path)
     return path

@@ -88,6 +88,30 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Differen
     return [Difference(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
 
 
+def check_same_crystal(campaign: Campaign, name: str, directory: RunDirectory) -> None:
+    """Raise InputError where the run was begun with another system of that name, or with another labeler.
+
+    What a run has computed of a crystal, such as its force constants, belongs to both.
+    """
+    old, new = _of_system(read_resolved(directory.campaign), name), _of_system(resolved(campaign), name)
+    changes = sorted(differences(old, new), key=lambda change: not change.key.startswith("files."))
+    if changes:  # other content tells more than the other path that came with it
+        raise InputError(_refusal(changes[0], directory))
+
+
+def _of_system(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the part of a resolved campaign that concerns one system and its labels, with the system's name as key."""
+    found: dict[str, Any] = {"label": values.get("label"), "systems": {}, "files": {}}
+    for index, system in enumerate(values.get("systems", [])):
+        if system.get("name") == name:
+            found["systems"][name] = system
+            old, new = f"systems.{index}.", f"systems.{name}."
+            digests = values.get("files", {}).items()
+            found["files"] = {new + key.removeprefix(old): item for key, item in digests if key.startswith(old)}
+    found["files"] |= {key: item for key, item in values.get("files", {}).items() if key.startswith("label.")}
+    return found
+
+
 def _refusal(change: Difference, directory: RunDirectory) -> str:
     if change.key.startswith("versions."):
         package = change.key.removeprefix("versions.")

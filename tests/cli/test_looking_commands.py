@@ -45,9 +45,10 @@ def test_phonons_from_the_run(activeph, run: Path, folder: Path) -> None:
     answer = activeph("phonons", "tiny.yaml", "--picture", "p.png")
     assert answer.code == 0
     lines = answer.out.splitlines()
-    assert lines[0].startswith("Cu: 21 modes in ")
-    assert lines[0].endswith("0 imaginary")
-    assert lines[2].startswith("  rms displacement at 300 K (quantum): Cu 0.")
+    assert lines[0] == "Cu: force constants of runs/tiny/systems/Cu/phonopy_params.yaml in a supercell of 8 atoms"
+    assert lines[1].startswith("Cu: 21 modes in ")
+    assert lines[1].endswith("0 imaginary")
+    assert lines[3].startswith("  rms displacement at 300 K (quantum): Cu 0.")
     assert (folder / "p.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -57,12 +58,58 @@ def test_phonons_before_the_run(activeph, folder: Path) -> None:
     assert "Cu must have force constants but got none in" in answer.err
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (
+            "[2, 2, 2]",
+            "[3, 2, 2]",
+            "systems.Cu.supercell must stay [[2, 0, 0], [0, 2, 0], [0, 0, 2]], as runs/tiny was",
+        ),
+        ("EMT}", "EMT, arguments: {asap_cutoff: true}}", "label.arguments.asap_cutoff must stay nothing, as runs/tiny"),
+        (
+            "Cu.vasp",
+            "Cu2/Cu.vasp",
+            "the file under systems.Cu.structure must stay what runs/tiny was begun with but got",
+        ),
+    ],
+)
+def test_phonons_of_another_campaign_of_the_same_name_are_refused(
+    activeph, run: Path, folder: Path, old: str, new: str, words: str
+) -> None:
+    (folder / "Cu2").mkdir()
+    (folder / "Cu2" / "Cu.vasp").write_text((folder / "Cu.vasp").read_text().replace("1.8", "1.9"))
+    text = (folder / "tiny.yaml").read_text()
+    (folder / "tiny.yaml").write_text(text.replace(old, new))
+    answer = activeph("phonons", "tiny.yaml")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith(f"activeph: {words}")
+    assert answer.err.count("\n") == 1
+
+
+def test_phonons_do_not_mind_what_does_not_concern_the_crystal(activeph, run: Path, folder: Path) -> None:
+    other = (folder / "tiny.yaml").read_text().replace("pool: 12", "pool: 13")
+    (folder / "tiny.yaml").write_text(
+        "seed: 7\n"
+        + other.replace(
+            "systems: [",
+            "systems: [{structure: Cu.vasp, name: x, force_constants: runs/tiny/systems/Cu/phonopy_params.yaml}, ",
+        )
+    )
+    answer = activeph("phonons", "tiny.yaml", "--output", "nowhere")
+    assert "Cu must have force constants but got none in" in answer.err
+
+
 def test_the_ledger_is_listed_and_verified(activeph, run: Path) -> None:
     listed = activeph("ledger", "list", "runs/tiny")
     labels = list(run.glob("labels/*/*/label.json"))
-    assert len(listed.out.splitlines()) == len(labels) + 1
+    assert len(listed.out.splitlines()) == len(labels) + 2
+    assert listed.out.split("\n", 1)[0].split("  ")[0] == "key"
+    assert all(f" {unit} " in listed.out.split("\n", 1)[0] for unit in ("(eV)", "(s)"))
+    row = next(line for line in listed.out.splitlines() if line.startswith(labels[0].parent.name[:12]))
+    assert row.split()[1:3] == ["label", f"{json.loads(labels[0].read_text())['energy']:.6f}"]
     assert listed.out.splitlines()[-1].startswith(f"{len(labels)} labels, 0 failures in ")
-    assert activeph("ledger", "verify", "runs/tiny").out == f"{len(labels)} records are whole\n"
+    assert activeph("ledger", "verify", "runs/tiny").out == f"{len(labels)} records, all whole\n"
 
 
 def test_all_labels_are_exported(activeph, run: Path) -> None:
@@ -81,8 +128,9 @@ def test_damage_is_found(activeph, run: Path) -> None:
     assert str(arrays.parent) in verified.out
     examined = activeph("doctor", "runs/tiny")
     assert examined.code == 1
-    assert "✗ All labels are whole" in examined.out
-    assert "✓ The journal can be read" in examined.out
+    assert "✗ Labels on disk" in examined.out
+    assert "✓ Journal" in examined.out
+    assert "must be whole but got 1 finding;" in examined.err
 
 
 def test_a_healthy_run_has_no_findings(activeph, run: Path) -> None:
@@ -94,17 +142,13 @@ def test_a_healthy_run_has_no_findings(activeph, run: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "title"),
     [
-        (lambda run: shutil.rmtree(_first_label(run)), "Every label that the journal counts is in the ledger"),
-        (lambda run: [path.unlink() for path in run.glob("arms/random/*/*/member-*")], "Every trained model is there"),
-        (lambda run: (run / "journal.jsonl").unlink(), "The journal can be read"),
-        (lambda run: (run / "journal.jsonl").write_text("x\n{}\n"), "The journal can be read"),
-        (
-            lambda run: (run / "labels" / "00").mkdir(exist_ok=True) or (run / "labels" / "00" / ".half").touch(),
-            "No half-written files lie about",
-        ),
+        (lambda run: shutil.rmtree(run / "labels"), "Labels that the journal counts"),
+        (lambda run: [path.unlink() for path in run.glob("arms/random/*/*/member-*")], "Trained models"),
+        (lambda run: (run / "journal.jsonl").unlink(), "Journal"),
+        (lambda run: (run / "journal.jsonl").write_text("x\n{}\n"), "Journal"),
         (
             lambda run: (run / "lock").write_text('{"host": "elsewhere", "pid": 1}'),
-            "The lock is free or held on this host",
+            "Lock",
         ),
     ],
 )
@@ -113,6 +157,45 @@ def test_harm_is_found(activeph, run: Path, harm, title: str) -> None:
     answer = activeph("doctor", "runs/tiny")
     assert answer.code == 1
     assert f"✗ {title}" in answer.out
+
+
+def test_what_a_killed_process_leaves_is_a_note(activeph, run: Path) -> None:
+    shelf = run / "labels" / "00"
+    shelf.mkdir(exist_ok=True)
+    (shelf / ".half").touch()
+    answer = activeph("doctor", "runs/tiny")
+    assert (answer.code, answer.err) == (0, "")
+    assert "✗" not in answer.out
+    assert (
+        f"· Leftovers of stopped processes\n    1 half-written file or folder, {shelf}/.half: harmless;" in answer.out
+    )
+    (shelf / ".other").touch()
+    assert "    2 half-written files or folders, such as " in activeph("doctor", "runs/tiny").out
+
+
+def test_a_record_under_a_foreign_key_is_found(activeph, run: Path) -> None:
+    record = _first_label(run) / "label.json"
+    record.write_text(record.read_text().replace('"fingerprint": "', '"fingerprint": "0'))
+    verified = activeph("ledger", "verify", "runs/tiny")
+    assert verified.code == 1
+    assert f"{record.parent} must be named by its configuration and fingerprint" in verified.out
+
+
+def test_finished_calculations_are_imported_and_a_run_finds_them(activeph, run: Path, folder: Path) -> None:
+    activeph("ledger", "export", "runs/tiny", "-o", "all.extxyz")
+    frames = ase.io.read("all.extxyz", index=":")
+    for atoms in frames:
+        atoms.info["energy"], atoms.arrays["forces"] = atoms.info.pop("REF_energy"), atoms.arrays.pop("REF_forces")
+    ase.io.write("done.extxyz", frames)
+    answer = activeph("ledger", "import", "new", "done.extxyz", "--campaign", "tiny.yaml")
+    assert (answer.code, answer.out) == (0, f"{len(frames)} labels added, 0 known, 0 refused\n")
+    assert activeph("ledger", "import", "new", "done.extxyz", "--campaign", "tiny.yaml").out.startswith(
+        "0 labels added"
+    )
+    assert {path.name for path in (folder / "new/labels").glob("??/*")} == {
+        path.name for path in run.glob("labels/??/*")
+    }
+    assert activeph("ledger", "import", "Cu.vasp/x", "done.extxyz").code == 2
 
 
 def test_other_versions_are_named(activeph, run: Path) -> None:
@@ -127,17 +210,21 @@ def test_logs_of_a_label_and_of_a_failure(activeph, run: Path) -> None:
     answer = activeph("logs", "runs/tiny", folder.name[:10])
     assert answer.code == 0
     assert answer.out.startswith(f"{folder.name}\n{folder}\nenergy: ")
+    energy = json.loads((folder / "label.json").read_text())["energy"]
+    assert f"\nenergy: {energy:.6f} eV\n" in answer.out
+    assert "\nband_gap: unknown\n" in answer.out
+    assert "sha256" not in answer.out
     assert "--- output.txt (last 40 of 60 lines)\nline 20\n" in answer.out
     assert "line 0\n" in activeph("logs", "runs/tiny", folder.name, "--all").out
     facts = {"kind": "unconverged", "message": "no luck", "provenance": {"wall_time": 2.5}}
     (folder / "label.json").unlink()
     (folder / "failure.json").write_text(json.dumps(facts))
-    assert "kind: unconverged\nmessage: no luck\nwall_time: 2.5\n" in activeph("logs", "runs/tiny", folder.name).out
+    assert "kind: unconverged\nmessage: no luck\nwall_time: 2.5 s\n" in activeph("logs", "runs/tiny", folder.name).out
 
 
 def test_logs_need_one_key(activeph, run: Path) -> None:
-    assert "got 'zz'; 'activeph ledger list' shows them" in activeph("logs", "runs/tiny", "zz").err
-    assert "keys share; give more digits" in activeph("logs", "runs/tiny", "").err
+    assert "got 'zz', which 0 share; 'activeph ledger list' shows them" in activeph("logs", "runs/tiny", "zz").err
+    assert "share; give more digits" in activeph("logs", "runs/tiny", "").err
     assert activeph("ledger", "list", "nowhere").code == 2
 
 
