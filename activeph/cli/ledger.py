@@ -52,7 +52,7 @@ def _row(facts: Mapping[str, Any]) -> str:
         "damaged": "'activeph ledger verify' tells more",
     }
     numbers = (_number(facts.get("energy"), 6), _number(facts.get("band_gap"), 4))
-    seconds = _number(provenance.get("wall_time"), 1)
+    seconds = _number(provenance.get("wall_time"), 2)
     return COLUMNS.format(facts["key"][:12], facts["state"], *numbers, seconds, said[facts["state"]]).rstrip()
 
 

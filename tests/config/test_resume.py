@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from activeph.config import load_campaign
-from activeph.config.resume import Difference, differences, open_run, resolved
+from activeph.config.resume import Difference, check_same_crystal, differences, open_run, resolved
 from activeph.errors import InputError
 from activeph.rundir import RunDirectory, read_resolved
 
@@ -124,6 +124,18 @@ def test_the_damaged_line_is_named_without_the_parsers_words(folder: Path) -> No
     assert str(caught.value) == (
         f"{folder}/campaign.yaml must be a resolved campaign but got no YAML in line 3; restore it from a copy"
     )
+
+
+def test_a_crystal_is_the_same_whatever_changes_around_it(write: Write, folder: Path) -> None:
+    directory = RunDirectory(folder / "run")
+    open_run(load_campaign(write("systems: [KBr.vasp, Cu.vasp]\nlabel: xtb\n")), directory)
+    other = "systems: [Cu.vasp, {structure: KBr.vasp, supercell: [1, 1, 1]}]\nlabel: xtb\npool: 100\n"
+    check_same_crystal(load_campaign(write(other)), "Cu", directory)
+    with pytest.raises(InputError, match=r"^systems\.KBr\.supercell must stay .* as run was begun with, but got"):
+        check_same_crystal(load_campaign(write(other)), "KBr", directory)
+    strict = load_campaign(write(other.replace("label: xtb", "label: {kind: xtb, accuracy: 0.1}")))
+    with pytest.raises(InputError, match=r"^label\.accuracy must stay"):
+        check_same_crystal(strict, "Cu", directory)
 
 
 def test_a_key_that_came_or_went_is_a_difference() -> None:
