@@ -82,14 +82,13 @@ def read_document(path: Path) -> Mapping:
     """Return the mapping that the file holds. Raises InputError, naming file and line, where it holds none."""
     text = _read_text(path)
     try:
+        _refuse_depth(path, text)
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         raise InputError(_yaml_sentence(path, text, error)) from None
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{shown(path)} must be YAML text but got {reason}; remove that character") from None
-    except RecursionError:
-        raise InputError(f"{shown(path)} must nest at most {DEEPEST} levels but got more; flatten it") from None
     if node is None:
         raise InputError(
             f"{shown(path)} must hold a mapping of keys to values but got an empty file; write one with 'activeph init'"
@@ -101,6 +100,16 @@ def read_document(path: Path) -> Mapping:
             "write one 'key: value' per line"
         )
     return value
+
+
+def _refuse_depth(path: Path, text: str) -> None:
+    """Refuse deep nesting before it is composed, which needs a deeper stack than Python may have left."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise InputError(f"{shown(path)}:{line} must nest at most {DEEPEST} levels but got more; flatten it")
 
 
 def _read_text(path: Path) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 
+# A shell starts background jobs with Ctrl-C ignored, which programs inherit; the tests send Ctrl-C to programs.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Workers run numerical libraries on one thread; tests do too, so that sums are added in the same order everywhere.
 for _library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")

@@ -41,7 +41,7 @@ WRONG = {
     ),
     "anchor bomb": ("a: &a [1, 2]\n" + BOMB, f"c.yaml:1 {NESTED}"),
     "endless anchor": ("a: &a [*a]\n", f"c.yaml:1 {NESTED}"),
-    "deep": ("a: " + "[" * 3000, "c.yaml must nest at most 40 levels but got more; flatten it"),
+    "deep": ("a: " + "[" * 3000, "c.yaml:1 must nest at most 40 levels but got more; flatten it"),
     "tag": (
         BASE + "seed: !!python/object/apply:os.system [ls]\n",
         "c.yaml:3 must be a plain value but got the tag 'tag:yaml.org,2002:python/object/apply:os.system'; remove the tag",
