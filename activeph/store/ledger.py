@@ -21,6 +21,7 @@ from typing import Any
 from activeph.identity import configuration_key, label_key
 from activeph.records import Configuration, Failure, Label
 from activeph.store.durable import sync_directory, sync_tree
+from activeph.store.process import is_running
 from activeph.store.records_io import FAILURE_NAME, LABEL_NAME, read_outcome, write_outcome
 
 __all__ = ["Ledger", "configuration_key", "label_key"]
@@ -170,12 +171,4 @@ def _is_dead(name: str) -> bool:
     """Return whether the owner in the name of a working directory is a dead process of this host."""
     owner = name.split("@")[1] if name.count("@") >= 2 else ""
     host, _, pid = owner.rpartition(".")
-    if host != socket.gethostname() or not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return False
+    return host == socket.gethostname() and pid.isdigit() and not is_running(int(pid))

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from activeph.errors import InputError
+from activeph.store.process import boot, is_running, start_time
 
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -78,8 +79,8 @@ def identity() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "boot": _boot(),
-        "started": _start_time(os.getpid()),
+        "boot": boot(),
+        "started": start_time(os.getpid()),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -88,18 +89,12 @@ def is_stale(holder: dict[str, Any]) -> bool:
     """Return whether the holder is known to be dead. Of another host nothing is known."""
     if holder.get("host") != socket.gethostname():
         return False
-    if holder.get("boot") != _boot():
+    if holder.get("boot") != boot():
         return True
     pid = holder.get("pid")
     if not isinstance(pid, int) or pid <= 0:
         return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return holder.get("started") != _start_time(pid)
+    return not is_running(pid) or holder.get("started") != start_time(pid)
 
 
 def _lock(descriptor: int) -> bool:
@@ -122,21 +117,3 @@ def _parse(data: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
-
-
-def _boot() -> str | None:
-    """Return the kernel's name for the time since it was started; None where there is none (not Linux)."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return None
-
-
-def _start_time(pid: int) -> str | None:
-    """Return when a process started, in clock ticks since boot; None where that is not known or it is dead already."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()  # from field 3 of proc(5) on; the name before it may hold blanks
-    return None if fields[0] in "ZX" else fields[19]  # a zombie has a number, but nobody is there
