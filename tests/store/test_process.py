@@ -43,7 +43,8 @@ def test_what_a_zombie_left_in_a_ledger_is_swept(
     ledger = Ledger(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(os, "getpid", lambda: zombie.pid)
-        ledger.workdir("0" * 24).__enter__()
+        left = ledger.workdir("0" * 24)  # held: a context that is dropped tidies up
+        left.__enter__()
     assert ledger.running() == []
     assert ledger.sweep() == 1
     assert not [name for name in os.listdir(tmp_path / "00") if name.startswith(".")]
