@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import platform
-import statistics
-import time
-from collections.abc import Callable
 
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
 from ase.neighborlist import neighbor_list as ase_neighbours
 from matscipy.neighbours import neighbour_list as matscipy_neighbours
+from sampling import rate
 
 from activeph.graphs.memory import keep_freed_memory
 from activeph.graphs.neighbours import CHUNK, ReferenceNeighbours
@@ -39,16 +37,6 @@ CASES = {
     "KBr, 16 atoms, 5.5 Å, soft at 300 K": (bulk("KBr", "rocksalt", a=6.775) * (2, 2, 2), 5.5, 0.12),
     "perovskite, 40 atoms, 5 Å, rms 0.3 Å": (perovskite(), 5.0, 0.3),
 }
-
-
-def rate(function: Callable[[], int]) -> float:
-    """Return structures per second of CPU time, median of repeats after one warm-up."""
-    function()
-    rates = []
-    for _ in range(REPEATS):
-        start = time.process_time()
-        rates.append(function() / (time.process_time() - start))
-    return statistics.median(rates)
 
 
 def measure(atoms: Atoms, cutoff: float, amplitude: float) -> dict[str, float | bool]:

@@ -12,8 +12,6 @@ needs, measured on a thousand.
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import importlib.util
 import json
 import platform
 import resource
@@ -25,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sampling import perovskite
 
 from activeph.config import Arm, Budget, Campaign, SystemSection, TestSection
 from activeph.dataset import make_dataset
@@ -39,17 +38,6 @@ N_LABELLED = 100
 BATCH = 100
 
 
-def perovskite() -> System:
-    """Return the 40-atom crystal of the sampling benchmark."""
-    path = Path(__file__).with_name("sampling.py")
-    spec = importlib.util.spec_from_file_location("sampling", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return dataclasses.replace(module.perovskite([2, 2, 2]), name="perovskite")
-
-
 def toy_label(system: System, configuration: Any) -> Label:
     """Return a smooth made-up label: the cost of a round does not depend on the physics behind it."""
     u = configuration.positions - system.supercell.positions
@@ -61,7 +49,7 @@ def toy_label(system: System, configuration: Any) -> Label:
 
 def measure(pool: int, model: str, selector: str, workers: int) -> dict[str, float]:
     """Return seconds and peak memory (MB) of one round in this process and its workers."""
-    system = perovskite()
+    system = perovskite([2, 2, 2])
     sampler = load_kind("samplers", "phonon")(temperatures=(150.0, 300.0, 450.0, 600.0))  # type: ignore[call-arg]
     with tempfile.TemporaryDirectory() as folder:
         structure = Path(folder) / "structure.xyz"
@@ -107,7 +95,7 @@ def stored_pool_bytes(n: int = 1000) -> float:
 
     from ase import Atoms
 
-    system = perovskite()
+    system = perovskite([2, 2, 2])
     tracemalloc.start()
     kept = [Atoms(system.supercell.numbers, system.supercell.positions, cell=system.supercell.cell) for _ in range(n)]
     used = tracemalloc.get_traced_memory()[0]

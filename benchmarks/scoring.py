@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import json
 import platform
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import torch
 from matscipy.neighbours import neighbour_list
-from sampling import perovskite
+from sampling import perovskite, rate
 from scipy.stats import spearmanr
 from torch_geometric.nn.models.schnet import GaussianSmearing, InteractionBlock
 from torch_geometric.utils import scatter
@@ -52,16 +49,6 @@ class SchNetLike(torch.nn.Module):
         for block in self.blocks:
             atoms = atoms + block(atoms, index, d, smeared)
         return scatter(self.head(atoms), which, reduce="mean")
-
-
-def rate(function: Callable[[], int]) -> float:
-    """Return candidates per second of CPU time, median of repeats after one warm-up."""
-    function()
-    rates = []
-    for _ in range(REPEATS):
-        start = time.process_time()
-        rates.append(function() / (time.process_time() - start))
-    return statistics.median(rates)
 
 
 @torch.no_grad()
