@@ -127,7 +127,7 @@ def _select_one(
         return [int(index) for index in free[chosen]], None
     pool, labelled = scores
     if len(free) < len(pool.features):
-        pool = Prediction(pool.members[:, free], pool.features[free], pool.scale)
+        pool = pool.take(free)
     chosen = selector.select(pool, labelled.features, n, rng)
     return [int(index) for index in free[chosen]], [float(value) for value in pool.uncertainty[chosen]]
 

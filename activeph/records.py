@@ -8,7 +8,7 @@ positive under tension). All crystals are periodic in three directions (a slab c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,7 @@ class Prediction:
     members: FloatArray  # [K, S, P] in the targets' units
     features: NDArray[np.floating[Any]]  # [S, D], sketched, comparable between pool and labelled set
     scale: FloatArray  # [P] standard deviation of each target on the training set
+    spread: FloatArray | None = None  # [S] dimensionless; the doubt of a model that knows more than these targets
 
     @property
     def mean(self) -> FloatArray:
@@ -99,8 +100,15 @@ class Prediction:
 
     @property
     def uncertainty(self) -> FloatArray:
-        """Spread of each structure [S]: root mean square over targets of std / scale (dimensionless)."""
+        """Spread of each structure [S], dimensionless: the model's own, else the root mean square of std / scale."""
+        if self.spread is not None:
+            return self.spread
         return np.asarray(np.sqrt(np.mean((self.std / self.scale) ** 2, axis=1)))
+
+    def take(self, rows: IntArray) -> Prediction:
+        """Return what is said of some of the configurations."""
+        spread = None if self.spread is None else self.spread[rows]
+        return replace(self, members=self.members[:, rows], features=self.features[rows], spread=spread)
 
 
 @dataclass(frozen=True, eq=False)

@@ -81,10 +81,12 @@ def predict_blocks(task: PredictTask) -> Prediction:
 
 def join_predictions(parts: Sequence[Prediction]) -> Prediction:
     """Concatenate predictions of one ensemble along the structures; features are kept in single precision."""
+    spreads = [part.spread for part in parts if part.spread is not None]
     return Prediction(
         members=np.concatenate([part.members for part in parts], axis=1),
         features=np.concatenate([np.asarray(part.features, dtype=np.float32) for part in parts]),
         scale=parts[0].scale,
+        spread=np.concatenate(spreads) if spreads else None,
     )
 
 
