@@ -196,10 +196,10 @@ def load_networks(
         raise InputError("an ensemble must have at least one member but got none; train it first.")
     records = [_read(state) for state in states]
     members = [_member(model, record) for record in records]
-    return NetworkPredictor(model, members, NeighbourFinder(systems, model.cutoff), width, _spread_factors(records))
+    return NetworkPredictor(model, members, NeighbourFinder(systems, model.cutoff), width, spread_factors(records))
 
 
-def _spread_factors(records: Sequence[Mapping[str, Any]]) -> FloatArray:
+def spread_factors(records: Sequence[Mapping[str, Any]]) -> FloatArray:
     """Return by how much members must move apart [P] so that their spread is the size of their held-out errors.
 
     Both are compared label by label on the dataset that all members share; medians, for normally distributed errors.

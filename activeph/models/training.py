@@ -77,10 +77,10 @@ def train(
         if len(order) < min(plan.batch, len(train_set.graphs)):
             order += rng.permutation(len(train_set.graphs)).tolist()
         rows, order = order[: plan.batch], order[plan.batch :]
-        _set_rate(optimiser, plan, step)
+        set_rate(optimiser, plan, step)
         graph, targets = train_set.joined(rows)
         _step(network, optimiser, graph, targets, train_set.weights)
-        _average(pairs, min(plan.averaging, step / (step + 9)))
+        average(pairs, min(plan.averaging, step / (step + 9)))
         if step % check_every == 0 or step == plan.steps:
             loss = evaluate(averaged, check_set)
             curve.append((step, loss))
@@ -111,7 +111,7 @@ def _step(
     optimiser.step()
 
 
-def _set_rate(optimiser: torch.optim.Optimizer, plan: Plan, step: int) -> None:
+def set_rate(optimiser: torch.optim.Optimizer, plan: Plan, step: int) -> None:
     """Linear warm-up, then half a cosine to zero."""
     done = step / plan.steps
     share = done / plan.warm_up if done < plan.warm_up else 0.5 * (1 + math.cos(math.pi * done))
@@ -120,7 +120,8 @@ def _set_rate(optimiser: torch.optim.Optimizer, plan: Plan, step: int) -> None:
 
 
 @torch.no_grad()
-def _average(pairs: Sequence[tuple[Tensor, Tensor]], decay: float) -> None:
+def average(pairs: Sequence[tuple[Tensor, Tensor]], decay: float) -> None:
+    """Move running means (first) towards values (second)."""
     for mean, value in pairs:
         if mean.is_floating_point():
             mean.lerp_(value, 1 - decay)
