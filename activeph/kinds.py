@@ -37,6 +37,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "maxdist": "activeph.select.maxdist:MaxDistSelector",
         "kmeans++": "activeph.select.kmeanspp:KMeansPlusPlusSelector",
         "modal": "activeph.select.modal:ModalSelector",
+        "quota": "activeph.select.quota:QuotaSelector",
+        "cost-aware": "activeph.select.cost_aware:CostAwareSelector",
+        "filtered": "activeph.select.filtered:FilteredSelector",
     },
     "labelers": {
         "xtb": "activeph.label.xtb:XtbLabeler",

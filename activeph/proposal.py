@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,13 +13,24 @@ from activeph.config import Campaign
 from activeph.errors import ActivephError, InputError
 from activeph.execute.base import Workers
 from activeph.progress import Progress
-from activeph.records import Block, Candidate, Failed, IntArray, Prediction, System
+from activeph.records import Block, Candidate, Facts, Failed, IntArray, Prediction, System
 from activeph.sample.base import Pool, Sampler, pick
 from activeph.seeds import derive_seed, generator
-from activeph.state import Step
-from activeph.tasks import SCORING_BLOCK, PredictTask, ScoreTask, join_predictions, predict_blocks, score_pool
+from activeph.state import Pick, Step
+from activeph.store.ledger import Ledger
+from activeph.tasks import (
+    SCORING_BLOCK,
+    PredictTask,
+    ScoreTask,
+    TemperatureTask,
+    join_predictions,
+    pool_temperatures,
+    predict_blocks,
+    score_pool,
+)
 
 SCORING_TASK = 2 * SCORING_BLOCK  # candidates per task: small enough to fill the workers, large enough to be worth one
+DRAWING_TASK = 64 * SCORING_BLOCK  # the same where candidates are drawn alone, hundreds of times as fast
 Task = TypeVar("Task")
 Value = TypeVar("Value")
 ID_CHUNK = 10_000  # names compared at once, so that a pool of a million does not hold a million strings
@@ -93,6 +104,7 @@ class Request:
     taken: frozenset[tuple[str, str]]  # (system, id) of what is spent or in the test set
     states: tuple[Path, ...]  # members trained in the round before
     labelled: tuple[Block, ...]
+    seconds: Mapping[str, float] = field(default_factory=dict)  # expected of a label, by system
 
 
 def select(
@@ -104,9 +116,11 @@ def select(
     """
     chosen = {}
     for request in requests:
-        needs_model = campaign.arms[request.step.arm].select.needs_model
-        scores = _score(campaign, systems, request, workers, progress) if needs_model else None
-        chosen[request.step] = _select_one(campaign, systems, request, scores)
+        selector = campaign.arms[request.step.arm].select
+        scores = _score(campaign, systems, request, workers, progress) if selector.needs_model else None
+        needs_facts = getattr(selector, "needs_facts", False)
+        facts = _facts(campaign, systems, request, workers, progress) if needs_facts else None
+        chosen[request.step] = _select_one(campaign, systems, request, scores, facts)
     return chosen
 
 
@@ -115,6 +129,7 @@ def _select_one(
     systems: Mapping[str, System],
     request: Request,
     scores: tuple[Prediction, Prediction] | None,
+    facts: Facts | None,
 ) -> tuple[list[int], list[float] | None]:
     free = campaign_pools(campaign, systems, request.step).free(request.taken)
     n = min(request.n, len(free))
@@ -123,9 +138,9 @@ def _select_one(
     selector = campaign.arms[request.step.arm].select
     rng = generator(campaign.seed, "select", request.step.repeat, request.step.round)
     if scores is None:
-        chosen = selector.select(len(free), np.empty((0, 0)), n, rng)
+        chosen = selector.select(facts.take(free) if facts else len(free), np.empty((0, 0)), n, rng)
         return [int(index) for index in free[chosen]], None
-    pool, labelled = scores
+    pool, labelled = replace(scores[0], facts=facts), scores[1]
     if len(free) < len(pool.features):
         pool = pool.take(free)
     chosen = selector.select(pool, labelled.features, n, rng)
@@ -139,17 +154,56 @@ def _score(
     title = f"round {request.step.round}: scoring for {request.step.arm}, repeat {request.step.repeat}"
     labelled = PredictTask(campaign.model, request.states, systems, request.labelled)
     known = run_all(workers, predict_blocks, [labelled], f"{title}, labelled set", progress)
-    tasks = list(_score_tasks(campaign, systems, request))
+    pools = campaign_pools(campaign, systems, request.step)
+    tasks = [
+        ScoreTask(campaign.model, request.states, systems, pools.sampler, *part) for part in _parts(pools, SCORING_TASK)
+    ]
     parts = run_all(workers, score_pool, tasks, title, progress, [task.stop - task.start for task in tasks])
     return join_predictions(parts), known[0]
 
 
-def _score_tasks(campaign: Campaign, systems: Mapping[str, System], request: Request) -> Iterator[ScoreTask]:
+def _facts(
+    campaign: Campaign, systems: Mapping[str, System], request: Request, workers: Workers, progress: Progress
+) -> Facts:
+    """Return what is known of the pool of a request without a model; drawing it for its temperatures."""
+    title = f"round {request.step.round}: temperatures for {request.step.arm}, repeat {request.step.repeat}"
     pools = campaign_pools(campaign, systems, request.step)
-    for name, size, seed, length in zip(pools.names, pools.sizes, pools.seeds, pools.lengths, strict=True):
-        for start in range(0, length, SCORING_TASK):
-            stop = min(start + SCORING_TASK, length)
-            yield ScoreTask(campaign.model, request.states, systems, pools.sampler, name, size, seed, start, stop)
+    tasks = [TemperatureTask(systems, pools.sampler, *part) for part in _parts(pools, DRAWING_TASK)]
+    parts = run_all(workers, pool_temperatures, tasks, title, progress, [task.stop - task.start for task in tasks])
+    return Facts(
+        names=pools.names,
+        systems=np.repeat(np.arange(len(pools.names), dtype=np.int16), pools.lengths),
+        temperatures=np.concatenate(parts),
+        seconds=np.array([request.seconds.get(name, np.nan) for name in pools.names]),
+        targets=campaign.targets,
+    )
+
+
+def _parts(pools: Pools, size: int) -> Iterator[tuple[str, int, int, int, int]]:
+    """Yield what tasks of at most ``size`` candidates name their share by: system, n, seed, start and stop."""
+    for name, n, seed, length in zip(pools.names, pools.sizes, pools.seeds, pools.lengths, strict=True):
+        for start in range(0, length, size):
+            yield name, n, seed, start, min(start + size, length)
+
+
+def label_seconds(picks: Sequence[Pick], ledger: Ledger, systems: Mapping[str, System]) -> dict[str, float]:
+    """Return the mean wall time of the calculations of ``picks`` by system, labels and failures alike, in s.
+
+    A system without any is guessed from the others, time growing with the square of the number of atoms; empty where
+    no time is known.
+    """
+    times: dict[str, list[float]] = {}
+    for chosen in picks:
+        known = ledger.get(chosen.key)
+        seconds = (known.provenance.get("wall_time") if known else None) or 0.0
+        if seconds > 0:
+            times.setdefault(chosen.system, []).append(float(seconds))
+    if not times:
+        return {}
+    means = {name: float(np.mean(values)) for name, values in times.items()}
+    squares = {name: float(len(system.supercell.numbers)) ** 2 for name, system in systems.items()}
+    pace = float(np.mean([mean / squares[name] for name, mean in means.items()]))
+    return {name: means.get(name, pace * square) for name, square in squares.items()}
 
 
 def run_all(

@@ -28,6 +28,14 @@ class Configuration:
 
 
 @dataclass(frozen=True, eq=False)
+class ThermalCell:
+    """The cell of least free energy at a temperature, and the force constants in it."""
+
+    strain: FloatArray  # [3, 3]: cell rows and sites of the system are multiplied by 1 + strain
+    force_constants: FloatArray  # [n_prim, N, 3, 3] eV/Å²
+
+
+@dataclass(frozen=True, eq=False)
 class System:
     """One crystal at equilibrium. Every candidate of the system has the atoms of ``supercell`` in the same order.
 
@@ -47,6 +55,10 @@ class System:
     dielectric: FloatArray | None = None  # [3, 3]
     effective_force_constants: Mapping[float, FloatArray] = field(default_factory=dict)
     """Renormalised force constants, shaped as ``force_constants``, by temperature in K"""
+    thermal_cells: Mapping[float, ThermalCell] = field(default_factory=dict)
+    """Quasi-harmonic cells by temperature in K"""
+    host: str = ""
+    """Name of the crystal that this one is with a defect; empty for crystals of their own"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +90,24 @@ class Candidate:
 
 
 @dataclass(frozen=True, eq=False)
+class Facts:
+    """What is known of S candidates whatever a model says of them. A letter more: C systems of the campaign."""
+
+    names: tuple[str, ...]  # [C] of the systems
+    systems: NDArray[np.int16]  # [S] which of ``names``
+    temperatures: NDArray[np.float32]  # [S] K, NaN where the sampler knows none
+    seconds: FloatArray  # [C] expected time of one label, NaN where nothing is known
+    targets: tuple[str, ...]  # [P] what the columns of predictions are
+
+    def __len__(self) -> int:
+        return len(self.systems)
+
+    def take(self, rows: IntArray) -> Facts:
+        """Return what is known of some of the candidates."""
+        return replace(self, systems=self.systems[rows], temperatures=self.temperatures[rows])
+
+
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """What an ensemble says of S configurations. ``scale`` makes errors of different targets comparable."""
 
@@ -85,6 +115,10 @@ class Prediction:
     features: NDArray[np.floating[Any]]  # [S, D], sketched, comparable between pool and labelled set
     scale: FloatArray  # [P] standard deviation of each target on the training set
     spread: FloatArray | None = None  # [S] dimensionless; the doubt of a model that knows more than these targets
+    facts: Facts | None = None  # where the selector asks for them
+
+    def __len__(self) -> int:
+        return len(self.features)
 
     @property
     def mean(self) -> FloatArray:
@@ -108,7 +142,8 @@ class Prediction:
     def take(self, rows: IntArray) -> Prediction:
         """Return what is said of some of the configurations."""
         spread = None if self.spread is None else self.spread[rows]
-        return replace(self, members=self.members[:, rows], features=self.features[rows], spread=spread)
+        facts = None if self.facts is None else self.facts.take(rows)
+        return replace(self, members=self.members[:, rows], features=self.features[rows], spread=spread, facts=facts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from activeph.models.base import Model, Predictor
 from activeph.records import Block, Dataset, Prediction, System
@@ -71,6 +72,27 @@ def score_pool(task: ScoreTask) -> Prediction:
     starts = range(task.start, task.stop, SCORING_BLOCK)
     blocks = (pool.block(start, min(start + SCORING_BLOCK, task.stop)) for start in starts)
     return join_predictions([predictor.predict(block) for block in blocks])
+
+
+@dataclass(frozen=True)
+class TemperatureTask:
+    """Tell the temperatures of candidates start..stop-1 of a pool."""
+
+    systems: Mapping[str, System]
+    sampler: Sampler
+    system: str
+    n: int
+    seed: int
+    start: int
+    stop: int
+
+
+def pool_temperatures(task: TemperatureTask) -> NDArray[np.float32]:
+    """Run a :class:`TemperatureTask`: [stop - start] K, NaN where the sampler knows none; nothing else is kept."""
+    pool = task.sampler.pool(task.systems[task.system], task.n, task.seed)
+    starts = range(task.start, task.stop, SCORING_BLOCK)
+    blocks = (pool.block(start, min(start + SCORING_BLOCK, task.stop)) for start in starts)
+    return np.concatenate([block.temperatures.astype(np.float32) for block in blocks])
 
 
 def predict_blocks(task: PredictTask) -> Prediction:

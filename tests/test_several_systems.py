@@ -13,10 +13,12 @@ from ase.io import write
 from activeph.build import run_campaign
 from activeph.entries import campaign_entries
 from activeph.progress import NoProgress
+from activeph.proposal import label_seconds
 from activeph.rundir import RunDirectory
 from activeph.state import State, fold
 from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger
+from activeph.systems import read_phonopy
 
 LATTICE = {"Cu": 3.594, "Al": 3.995}  # Å, close to those of the effective-medium potential
 
@@ -37,6 +39,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
         "budget": {"labels": 16, "initial": 10, "batch": 6, "repeats": 1},
         "test": {"n": 12},
         "execute": "serial",
+        "arms": {
+            "active-phonon": {"sample": "phonon", "select": {"kind": "quota", "systems": {"Cu": 2, "Al": 1}}},
+            "cheap": {
+                "sample": "phonon",
+                "select": {"kind": "cost-aware", "seconds": {"Cu": 9, "Al": 1}, "using": "random"},
+            },
+            "random": {"sample": "random", "select": {"kind": "quota", "by": ["temperature"], "using": "random"}},
+        },
     }
     (folder / "metals.yaml").write_text(yaml.safe_dump(content))
     with pytest.MonkeyPatch.context() as patch:
@@ -57,6 +67,29 @@ def test_pools_and_picks_cover_both_systems(finished: RunDirectory) -> None:
     assert Counter(pick.system for pick in reached.test or ()) == {"Cu": 6, "Al": 6}
     for name in LATTICE:
         assert finished.system(name).exists()
+
+
+def test_batches_hold_their_quotas(finished: RunDirectory) -> None:
+    picks = {step: picks for step, picks in state(finished).picks.items() if step.round == 1}
+    groups = {step.arm: Counter((pick.system, pick.temperature) for pick in picks[step]) for step in picks}
+    assert groups["active-phonon"] == {("Cu", 200): 2, ("Cu", 400): 2, ("Al", 200): 1, ("Al", 400): 1}
+    assert Counter(pick.temperature for step in picks for pick in picks[step] if step.arm == "random") == {
+        200: 3,
+        400: 3,
+    }
+    by_system = Counter(pick.system for step in picks for pick in picks[step] if step.arm == "cheap")
+    assert by_system in ({"Al": 4, "Cu": 2}, {"Al": 5, "Cu": 1})  # three to one, up to what the initial set took
+
+
+def test_measured_times_are_means_by_system(finished: RunDirectory) -> None:
+    picks = [pick for step in state(finished).picks for pick in state(finished).picks[step]]
+    systems = {name: read_phonopy(name, finished.system(name)) for name in LATTICE}
+    times = label_seconds(picks, Ledger(finished.labels), systems)
+    assert set(times) == set(LATTICE)
+    assert min(times.values()) > 0
+    only = label_seconds([pick for pick in picks if pick.system == "Cu"], Ledger(finished.labels), systems)
+    assert only == {"Cu": times["Cu"], "Al": pytest.approx(times["Cu"])}  # as many atoms
+    assert label_seconds([], Ledger(finished.labels), systems) == {}
 
 
 def test_labels_are_of_the_configurations_that_were_picked(finished: RunDirectory) -> None:

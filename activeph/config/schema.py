@@ -17,6 +17,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from activeph.config.fields import Count, ForceConstants, Name, Supercell, TargetName, Temperatures, folder_word
 from activeph.config.renormalise import RenormaliseSection
@@ -26,7 +27,7 @@ from activeph.models.base import Model
 from activeph.role import Role
 from activeph.sample.base import Sampler
 from activeph.section import InputPath, Section, wrong_value
-from activeph.select.base import Selector
+from activeph.select.base import Known, Selector
 
 
 class SystemSection(Section):
@@ -248,6 +249,21 @@ class Campaign(Section):
                     str(self.model.members),
                     ("model", "members"),
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _selectors_know_names(self) -> Campaign:
+        for name, arm in self.arms.items():
+            check = getattr(arm.select, "check", None)
+            if check is None:
+                continue
+            temperatures = () if hasattr(arm.sample, "parts") else getattr(arm.sample, "temperatures", None) or ()
+            try:
+                check(Known(tuple(system.name for system in self.systems), self.targets, temperatures))
+            except PydanticCustomError as error:
+                context = dict(error.context or {})
+                context["key"] = ("arms", name, "select", *context["key"])
+                raise PydanticCustomError("activeph", "{expected}; {remedy}", context) from None
         return self
 
 

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from activeph.errors import InputError
-from activeph.records import IntArray, Prediction
+from activeph.records import Facts, IntArray, Prediction
 from activeph.section import Section
 
 FeatureArray = NDArray[np.floating[Any]]
 
 
+@dataclass(frozen=True)
+class Known:
+    """What a campaign has that the keys of a selector may name."""
+
+    systems: tuple[str, ...]
+    targets: tuple[str, ...]
+    temperatures: tuple[float, ...]  # K, empty where the sampler does not tell
+
+
 class Selector(Protocol):
-    """Chooses a batch from a scored pool: a pure function of its arguments."""
+    """Chooses a batch from a pool: a pure function of its arguments.
+
+    A selector that looks at system, temperature, label time or the names of targets has also ``needs_facts``, true,
+    and ``check(known)``, which raises ``wrong_value`` where its keys name what the campaign does not have.
+    """
 
     kind: str
 
@@ -27,13 +41,15 @@ class Selector(Protocol):
 
     def select(
         self,
-        pool: Prediction | int,
+        pool: Prediction | Facts | int,
         labelled_features: NDArray[np.floating[Any]],
         n: int,
         rng: np.random.Generator,
     ) -> IntArray:
-        """Return ``n`` distinct pool indices. ``pool`` is the pool's size alone where ``needs_model`` is false.
+        """Return ``n`` distinct pool indices.
 
+        ``pool`` holds the predictions, with the facts beside them for a selector with ``needs_facts``; where
+        ``needs_model`` is false it is the facts alone, or for a selector without ``needs_facts`` the pool's size.
         ``labelled_features`` [L, D] are the features of what the arm has labelled already.
         """
         ...
@@ -48,21 +64,34 @@ class ScoredSelector(Section):
         return True
 
     def select(
-        self, pool: Prediction | int, labelled_features: FeatureArray, n: int, rng: np.random.Generator
+        self, pool: Prediction | Facts | int, labelled_features: FeatureArray, n: int, rng: np.random.Generator
     ) -> IntArray:
         """Return ``n`` distinct pool indices, best first. Raises InputError for a request that cannot be met."""
-        if not isinstance(pool, Prediction):
-            raise InputError(
-                f"{type(self).__name__} needs predictions of the pool but got its size ({pool}) alone; score it first."
-            )
-        check_count(n, len(pool.features))
-        labelled = _check_features(pool.features, labelled_features)
-        _check_members(pool)
-        return np.asarray(self._choose(pool, labelled, n, rng), dtype=np.int64)
+        scored, labelled = checked_request(type(self).__name__, pool, labelled_features, n)
+        return np.asarray(self._choose(scored, labelled, n, rng), dtype=np.int64)
 
     @abstractmethod
     def _choose(self, pool: Prediction, labelled: FeatureArray, n: int, rng: np.random.Generator) -> IntArray:
         """Return ``n`` distinct indices; the arguments are checked, ``labelled`` is [L, D] with L >= 0."""
+
+
+def checked_request(
+    name: str, pool: Prediction | Facts | int, labelled_features: FeatureArray, n: int
+) -> tuple[Prediction, FeatureArray]:
+    """Return predictions and labelled features [L, D]. Raises InputError for a request that cannot be met."""
+    if not isinstance(pool, Prediction):
+        raise InputError(
+            f"{name} needs predictions of the pool but got its size ({size_of(pool)}) alone; score it first."
+        )
+    check_count(n, len(pool))
+    labelled = _check_features(pool.features, labelled_features)
+    _check_members(pool)
+    return pool, labelled
+
+
+def size_of(pool: Prediction | Facts | int) -> int:
+    """Return the number of candidates."""
+    return pool if isinstance(pool, int) else len(pool)
 
 
 def check_count(n: int, size: int) -> None:
@@ -91,7 +120,10 @@ def _feature_fault(name: str, features: FeatureArray, width: int | None = None) 
 
 
 def _check_members(pool: Prediction) -> None:
-    bad = int(np.sum(~np.isfinite(pool.members).all(axis=(0, 2))))
+    finite = np.isfinite(pool.members).all(axis=(0, 2))
+    if pool.spread is not None:
+        finite &= np.isfinite(pool.spread)
+    bad = int(np.sum(~finite))
     if bad:
         raise InputError(
             f"predictions of the pool must be finite but got NaN or infinity for {bad} candidates; "

@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
-from activeph.records import IntArray, Prediction
+from activeph.records import Facts, IntArray, Prediction
 from activeph.section import Section
-from activeph.select.base import FeatureArray, check_count
+from activeph.select.base import FeatureArray, check_count, size_of
 
 
 class RandomSelector(Section):
@@ -22,9 +22,8 @@ class RandomSelector(Section):
         return False
 
     def select(
-        self, pool: Prediction | int, labelled_features: FeatureArray, n: int, rng: np.random.Generator
+        self, pool: Prediction | Facts | int, labelled_features: FeatureArray, n: int, rng: np.random.Generator
     ) -> IntArray:
         """Return ``n`` distinct indices of a pool given by its size. Raises InputError where n exceeds it."""
-        size = len(pool.features) if isinstance(pool, Prediction) else pool
-        check_count(n, size)
-        return np.asarray(rng.choice(size, size=n, replace=False), dtype=np.int64)
+        check_count(n, size_of(pool))
+        return np.asarray(rng.choice(size_of(pool), size=n, replace=False), dtype=np.int64)

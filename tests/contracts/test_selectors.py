@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,26 +11,49 @@ from hypothesis import strategies as st
 
 from activeph.errors import InputError
 from activeph.kinds import BUILT_IN, load_kind
-from activeph.records import Prediction
+from activeph.records import Facts, Prediction
 
-SELECTORS = {kind: load_kind("selectors", kind)() for kind in BUILT_IN["selectors"]} | {
-    f"modal-{name}": load_kind("selectors", "modal")(strategy=name)
-    for name in ("max_std_sampling", "margin_sampling", "vote_entropy_sampling", "max_UCB")
-}
+FILTER = {"largest_uncertainty": 2.0, "largest_distance": 4.0, "within": {"gap": [-0.7, 0.7]}}
+SETTINGS = {"filtered": FILTER}
+SELECTORS = (
+    {kind: load_kind("selectors", kind)(**SETTINGS.get(kind, {})) for kind in BUILT_IN["selectors"]}
+    | {
+        f"modal-{name}": load_kind("selectors", "modal")(strategy=name)
+        for name in ("max_std_sampling", "margin_sampling", "vote_entropy_sampling", "max_UCB")
+    }
+    | {
+        f"{wrapper}-{inner}": load_kind("selectors", wrapper)(using=inner, **SETTINGS.get(wrapper, {}))
+        for wrapper, inner in (("quota", "random"), ("quota", "uncertainty"), ("cost-aware", "random"))
+    }
+    | {
+        "quota-of-quotas": load_kind("selectors", "quota")(by=["system"], using={"kind": "quota", "using": "maxdist"}),
+        "cost-aware-filtered": load_kind("selectors", "cost-aware")(using={"kind": "filtered", **FILTER}),
+    }
+)
 SCORED = [name for name, selector in SELECTORS.items() if selector.needs_model]
 DISTANT = ["lcmd", "maxdist", "kmeans++"]
+DRAWING = ["random", "kmeans++", "modal", "cost-aware-random", "quota-random"]
+"""They draw numbers for places in the pool, or leave ties to modAL: what they take depends on its order."""
 
 
 def make_prediction(size: int, seed: int = 0, members: int = 4, width: int = 6) -> Prediction:
     rng = np.random.default_rng(seed)
-    return Prediction(rng.normal(size=(members, size, 2)), rng.normal(size=(size, width)), np.array([0.5, 2.0]))
+    values, features = rng.normal(size=(members, size, 2)), rng.normal(size=(size, width))
+    return Prediction(values, features, np.array([0.5, 2.0]), facts=make_facts(size, rng))
+
+
+def make_facts(size: int, rng: np.random.Generator) -> Facts:
+    systems = rng.integers(2, size=size).astype(np.int16)
+    temperatures = rng.choice([300.0, 600.0, np.nan], size=size).astype(np.float32)
+    return Facts(("KBr", "Ag3SBr"), systems, temperatures, np.array([2.0, 40.0]), ("gap", "energy"))
 
 
 def ask(name: str, prediction: Prediction, n: int, labelled: np.ndarray | None = None, seed: int = 1) -> np.ndarray:
     selector = SELECTORS[name]
     if labelled is None:
         labelled = np.random.default_rng(7).normal(size=(5, prediction.features.shape[1]))
-    pool = prediction if selector.needs_model else len(prediction.features)
+    facts = prediction.facts if getattr(selector, "needs_facts", False) else None
+    pool = prediction if selector.needs_model else facts or len(prediction)
     return selector.select(pool, labelled, n, np.random.default_rng(seed))
 
 
@@ -80,7 +105,7 @@ def test_impossible_counts_are_refused(name: str, n: int) -> None:
 def test_constant_feature_changes_nothing(name: str) -> None:
     prediction = make_prediction(50)
     labelled = np.random.default_rng(3).normal(size=(5, 6))
-    wider = Prediction(prediction.members, np.hstack([prediction.features, np.full((50, 1), 3e4)]), prediction.scale)
+    wider = replace(prediction, features=np.hstack([prediction.features, np.full((50, 1), 3e4)]))
     plain = ask(name, prediction, 10, labelled)
     assert np.array_equal(plain, ask(name, wider, 10, np.hstack([labelled, np.full((5, 1), 3e4)])))
 
@@ -96,6 +121,9 @@ def test_non_finite_numbers_are_refused(name: str, bad: float) -> None:
     with pytest.raises(InputError, match="labelled set must be finite"):
         ask(name, prediction, 4, np.full((2, 6), bad))
     prediction.members[1, 2, 0] = bad
+    with pytest.raises(InputError, match="predictions of the pool must be finite"):
+        ask(name, prediction, 4)
+    prediction = replace(make_prediction(20), spread=np.where(np.arange(20) == 7, bad, 1.0))
     with pytest.raises(InputError, match="predictions of the pool must be finite"):
         ask(name, prediction, 4)
 
@@ -126,7 +154,8 @@ def test_single_member_and_single_candidate(name: str) -> None:
 
 @pytest.mark.parametrize("name", SELECTORS)
 def test_identical_candidates_are_still_distinct_indices(name: str) -> None:
-    prediction = Prediction(np.zeros((3, 9, 2)), np.zeros((9, 6)), np.ones(2))
+    facts = make_facts(9, np.random.default_rng(0))
+    prediction = Prediction(np.zeros((3, 9, 2)), np.zeros((9, 6)), np.ones(2), facts=facts)
     assert sorted(ask(name, prediction, 9, np.zeros((2, 6))).tolist()) == list(range(9))
 
 
@@ -138,19 +167,28 @@ def test_copies_of_what_is_labelled_come_last(name: str, seed: int) -> None:
     assert max(ask(name, prediction, 20, labelled).tolist()) < 20
 
 
-@pytest.mark.parametrize("name", ["uncertainty", "lcmd", "maxdist", "maxdet"])
-@pytest.mark.parametrize("seed", range(5))
-def test_order_of_the_pool_is_irrelevant(name: str, seed: int) -> None:
+@pytest.mark.parametrize("name", [name for name in SELECTORS if name not in DRAWING and "modal" not in name])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 99), n=st.integers(1, 8), n_labelled=st.integers(1, 8))
+def test_order_of_the_pool_is_irrelevant(name: str, seed: int, n: int, n_labelled: int) -> None:
     """Every candidate is there twice; whatever the order, the same kinds of candidate are taken."""
     base = make_prediction(40, seed)
+    labelled = np.random.default_rng(seed + 1).normal(size=(n_labelled, 6))
     twice = np.tile(np.arange(40), 2)
     shuffled = np.random.default_rng(seed).permutation(twice)
-    taken = []
-    for rows in (twice, shuffled):
-        pool = Prediction(base.members[:, rows], base.features[rows], base.scale)
-        taken.append(rows[ask(name, pool, 16)].tolist())
+    taken = [sorted(rows[ask(name, base.take(rows), n, labelled)].tolist()) for rows in (twice, shuffled)]
     assert taken[0] == taken[1]
-    assert name not in DISTANT or len(set(taken[0])) == 16
+    assert name not in DISTANT or len(set(taken[0])) == n
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 99), n=st.integers(1, 30), value=st.floats(-1e6, 1e6))
+def test_constant_feature_is_harmless_whatever_its_value(name: str, seed: int, n: int, value: float) -> None:
+    prediction = make_prediction(40, seed)
+    wider = replace(prediction, features=np.hstack([prediction.features, np.full((40, 1), value)]))
+    chosen = ask(name, wider, n, np.hstack([prediction.features[:5] + 0.1, np.full((5, 1), value)]))
+    assert np.array_equal(chosen, ask(name, prediction, n, prediction.features[:5] + 0.1))
 
 
 @pytest.mark.parametrize("name", SELECTORS)
