@@ -12,8 +12,8 @@ from dataclasses import asdict
 import numpy as np
 
 from activeph.config import Campaign
-from activeph.labelling import obtain
-from activeph.loop import Loop, configurations_of, dataset_of, member_paths, picks_at, step_pools
+from activeph.labelling import Losses, obtain
+from activeph.loop import Loop, dataset_of, draw, member_paths, picks_at, step_pools
 from activeph.proposal import (
     Pools,
     Request,
@@ -22,8 +22,9 @@ from activeph.proposal import (
     select,
     test_pools,
 )
-from activeph.records import Failure
+from activeph.records import Configuration
 from activeph.recovery import restore_labels
+from activeph.replacement import replace_lost, request, taken
 from activeph.report.metrics import metrics_record
 from activeph.rundir import write_arrays, write_json
 from activeph.seeds import derive_seed
@@ -75,7 +76,7 @@ def choose_test_set(loop: Loop) -> None:
     """Draw the frozen test set; it is labelled together with the first round."""
     if loop.state.test is not None:
         return
-    pools = test_pools(loop.campaign, loop.systems)
+    pools = test_pools(loop.campaign, loop.systems, 0)
     indices = choose_at_random(derive_seed(loop.campaign.seed, "test"), pools, loop.campaign.test.n, ())
     picks = picks_at(loop, pools, indices, None)
     loop.journal.append({"event": "test", "picks": [asdict(pick) for pick in picks]})
@@ -90,7 +91,7 @@ def propose(loop: Loop, steps: Sequence[Step]) -> None:
         pools = step_pools(loop, step)
         seed = derive_seed(loop.campaign.seed, "initial", step.repeat)
         n = min(loop.campaign.budget.initial, loop.campaign.budget.labels)
-        _record_selection(loop, step, pools, choose_at_random(seed, pools, n, _taken(state, step)), None)
+        _record_selection(loop, step, pools, choose_at_random(seed, pools, n, taken(state, step)), None)
     later = [_request(loop, state, step) for step in missing if step.round > 0]
     chosen = select(loop.campaign, loop.systems, later, loop.workers, loop.progress)
     for step, (indices, uncertainties) in chosen.items():
@@ -98,17 +99,27 @@ def propose(loop: Loop, steps: Sequence[Step]) -> None:
 
 
 def label(loop: Loop, steps: Sequence[Step]) -> None:
-    """Label the batches of all steps in one submission, so that a queue stays full; the test set goes first."""
+    """Label the batches of all steps in one submission, so that a queue stays full; the test set goes first.
+
+    What gives no label is replaced, and the others are labelled, until every batch is full or its pool is empty.
+    """
     state = loop.state
     missing = [step for step in steps if step not in state.labelled]
     if not missing:
         return
     is_first = not state.labelled
-    wanted = configurations_of(test_pools(loop.campaign, loop.systems), state.test or ()) if is_first else {}
-    for step in missing:
-        wanted |= configurations_of(step_pools(loop, step), state.picks[step])
-    with loop.progress.stage(f"round {steps[0].round}: labelling", len(wanted)) as stage:
-        obtain(loop.campaign.label, list(wanted.values()), loop.ledger, loop.workers, lambda _: stage.advance())
+    places: list[Step | None] = [*([None] if is_first else []), *missing]
+    losses = Losses()
+    title, known = f"round {steps[0].round}: labelling", frozenset[str]()
+    while True:
+        wanted = _wanted(loop, places, known)
+        with loop.progress.stage(title, len(wanted)) as stage:
+            labeler, advance = loop.campaign.label, lambda _, stage=stage: stage.advance()
+            obtain(labeler, list(wanted.values()), loop.ledger, loop.workers, advance, losses)
+        if not replace_lost(loop, places, losses):
+            break
+        title, known = f"round {steps[0].round}: labelling in place of what failed", known | set(wanted)
+    state = loop.state
     if is_first:
         _write_truth(loop, state)
     for step in missing:
@@ -131,15 +142,14 @@ def evaluate(loop: Loop, steps: Sequence[Step]) -> None:
     state = loop.state
     missing = [step for step in steps if step not in state.evaluated]
     truth = dataset_of(loop, state.test or ())
-    tasks = [PredictTask(loop.campaign.model, member_paths(loop, step), loop.systems, truth.blocks) for step in missing]
+    tasks = [PredictTask(loop.campaign.learner, member_paths(loop, step), loop.systems, truth.blocks) for step in missing]
     predictions = run_all(loop.workers, predict_blocks, tasks, f"round {steps[0].round}: testing", loop.progress)
     for step, prediction in zip(missing, predictions, strict=True):
         spent = state.spent(Trajectory(step.arm, step.repeat), before=step.round + 1)
-        failures = sum(isinstance(loop.ledger.get(pick.key), Failure) for pick in spent)
         metrics = {
             **step._asdict(),
             "labels": len(spent),
-            "failures": failures,
+            "failures": len(state.replaced(Trajectory(step.arm, step.repeat), before=step.round + 1)),
             "targets": metrics_record(truth.targets, prediction.mean, prediction.std, truth.target_names),
         }
         folder = loop.directory.round(*step)
@@ -156,17 +166,20 @@ def _goal_met(campaign: Campaign, state: State, step: Step) -> bool:
     return all(measured[name]["mae"] <= goal for name, goal in goals.items())
 
 
-def _taken(state: State, step: Step) -> frozenset[tuple[str, str]]:
-    """Return what a step must not choose again: the test set and all that its trajectory has spent."""
-    spent = state.spent(Trajectory(step.arm, step.repeat), before=step.round)
-    return frozenset((pick.system, pick.id) for pick in [*(state.test or ()), *spent])
+def _wanted(loop: Loop, places: Sequence[Step | None], known: frozenset[str]) -> dict[str, Configuration]:
+    """Return the configurations that steps (None: the test set) want labels of, by ledger key, without known ones."""
+    state = loop.state
+    wanted: dict[str, Configuration] = {}
+    for step in places:
+        picks = (state.test or ()) if step is None else state.picks[step]
+        wanted |= draw(loop, step, [pick for pick in picks if pick.key not in known])
+    return wanted
 
 
 def _request(loop: Loop, state: State, step: Step) -> Request:
     spent = state.spent(Trajectory(step.arm, step.repeat), before=step.round)
     n = min(loop.campaign.budget.batch, loop.campaign.budget.labels - len(spent))
-    states = member_paths(loop, Step(step.arm, step.repeat, step.round - 1))
-    return Request(step, n, _taken(state, step), states, dataset_of(loop, spent).blocks)
+    return request(loop, state, step, n, spent)
 
 
 def _fit_tasks(loop: Loop, state: State, step: Step) -> list[FitTask]:
@@ -178,7 +191,7 @@ def _fit_tasks(loop: Loop, state: State, step: Step) -> list[FitTask]:
         warm = loop.directory.member(*before, member) if step.round else None
         # the same seed for all arms: what differs between them is the data alone
         seed = derive_seed(loop.campaign.seed, "member", step.repeat, step.round, member)
-        tasks.append(FitTask(loop.campaign.model, dataset, loop.systems, seed, warm, path))
+        tasks.append(FitTask(loop.campaign.learner, dataset, loop.systems, seed, warm, path))
     return tasks
 
 
@@ -190,10 +203,13 @@ def _record_selection(
 
 
 def _write_selection(loop: Loop, step: Step, state: State) -> None:
-    candidates = [
-        {**asdict(pick), "failed": isinstance(loop.ledger.get(pick.key), Failure)} for pick in state.picks[step]
-    ]
-    content = {**step._asdict(), "pool_size": state.pool_sizes[step], "candidates": candidates}
+    gone = [{**asdict(each.pick), "reason": each.reason} for each in state.set_aside.get(step, ())]
+    content = {
+        **step._asdict(),
+        "pool_size": state.pool_sizes[step],
+        "candidates": [asdict(pick) for pick in state.picks[step]],
+        "set_aside": gone,
+    }
     write_json(loop.directory.round(*step) / "selection.json", content)
 
 

@@ -21,6 +21,10 @@ class Paused(ActivephError):
     exit_code = 3
 
 
+class BudgetSpent(Paused):
+    """The core-hours of a campaign are used up; it can go on with more of them."""
+
+
 class LabelFailed(ActivephError):
     """One calculation gave no label. It is recorded as a :class:`activeph.records.Failure`, never as a label.
 

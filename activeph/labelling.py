@@ -6,6 +6,8 @@ A worker writes its result into the ledger itself, so it counts whether or not t
 from __future__ import annotations
 
 import errno
+import math
+import shutil
 import socket
 import time
 import traceback
@@ -14,13 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from activeph.errors import LabelFailed, Paused
+from activeph.errors import BudgetSpent, LabelFailed, Paused
 from activeph.execute.base import Workers
 from activeph.identity import aligned, label_key
 from activeph.label.base import Labeler
 from activeph.label.sanity import check_distances, check_label
 from activeph.records import Configuration, Failed, Failure, Label
-from activeph.store.ledger import Ledger
+from activeph.store.ledger import UNFINISHED, Ledger
 
 RETRIED = frozenset({"crashed", "timeout"})
 """Failures that another attempt may cure; the others would only cost the same again."""
@@ -46,7 +48,7 @@ class LabelTask:
     labeler: Labeler
     configuration: Configuration
     key: str
-    ledger: Path
+    ledger: Ledger
     is_last: bool = False  # no further attempt: record whatever comes
 
 
@@ -56,12 +58,16 @@ def obtain(
     ledger: Ledger,
     workers: Workers,
     on_done: Callable[[Obtained], None] | None = None,
+    losses: Losses | None = None,
 ) -> dict[str, Label | Failure]:
     """Return label or failure of every configuration by ledger key; like configurations share one.
 
-    Labels come aligned with the first configuration that has their key. Raises Paused at once where most calculations
-    fail (:class:`Losses`), and after all tasks have had their turn where the ledger cannot be written or results of
-    another site are awaited.
+    Labels come aligned with the first configuration that has their key. ``losses`` counts failures over several calls.
+
+    Raises:
+        Paused: at once where most calculations fail (:class:`Losses`), and after all tasks have had their turn where
+            the ledger cannot be written or results of another site are awaited.
+        BudgetSpent: what is missing is not expected to fit into the ledger's core-hours.
     """
     fingerprint = labeler.fingerprint
     wanted: dict[str, Configuration] = {}
@@ -79,25 +85,61 @@ def obtain(
         return outcome
 
     missing = [key for key in wanted if note(key, is_new=False) is None]
-    tasks = [LabelTask(labeler, wanted[key], key, ledger.root) for key in missing]
-    again = _submit(tasks, workers, ledger, note)
-    _submit([replace(task, is_last=True) for task in again], workers, ledger, note)
+    tasks = [LabelTask(labeler, wanted[key], key, ledger) for key in missing]
+    losses = losses or Losses()
+    while tasks:
+        n = _affordable(ledger, len(tasks))
+        again = _submit(tasks[:n], workers, ledger, note, losses)
+        if again:
+            _submit([replace(task, is_last=True) for task in again], workers, ledger, note, losses)
+            ledger.sweep()
+        tasks = tasks[n:]
     return {key: found[key] for key in wanted}
 
 
+UNKNOWN_COST = 4
+"""Calculations begun at once under a limit of core-hours while nothing is known of what one costs."""
+
+
+def _affordable(ledger: Ledger, n_wanted: int) -> int:
+    """Return how many calculations may be begun: as many as fit if each costs what nine of ten stayed below.
+
+    Raises BudgetSpent where not one does.
+    """
+    if ledger.core_hours is None:
+        return n_wanted
+    attempts = ledger.attempts()
+    costs = [attempt["seconds"] * attempt["cores"] / 3600 for attempt in attempts]
+    left = ledger.core_hours - sum(costs)
+    finished = sorted(cost for cost, one in zip(costs, attempts, strict=True) if one["outcome"] not in UNFINISHED)
+    expected = finished[math.ceil(0.9 * len(finished)) - 1] if finished else 0.0
+    if left <= 0 or expected > left:
+        more = f", and a label takes about {expected:.3g}" if left > 0 else ""
+        raise BudgetSpent(
+            f"{sum(costs):.3g} of {ledger.core_hours:g} core-hours are spent{more}; "
+            "raise budget.core_hours and run again to go on."
+        )
+    if not finished:
+        return min(n_wanted, UNKNOWN_COST)
+    return n_wanted if expected * n_wanted <= left else int(left / expected)
+
+
 def _submit(
-    tasks: list[LabelTask], workers: Workers, ledger: Ledger, note: Callable[[str], Label | Failure | None]
+    tasks: list[LabelTask],
+    workers: Workers,
+    ledger: Ledger,
+    note: Callable[[str], Label | Failure | None],
+    losses: Losses,
 ) -> list[LabelTask]:
     """Run the tasks; return those that deserve another attempt."""
     again = []
     pause: str | None = None
-    losses = Losses()
     for outcome in workers.map(calculate, tasks):
         task = tasks[outcome.index]
         if isinstance(outcome, Failed):
             if not task.is_last:
                 again.append(task)
-                losses.count(outcome.error)
+                losses.count(task.key, outcome.error)
                 continue
             failure = Failure("crashed", outcome.error, {"traceback": outcome.traceback})
             _record_loss(ledger, task, failure)
@@ -105,39 +147,56 @@ def _submit(
             pause = str(outcome.value)
             continue
         known = note(task.key)
-        losses.count(f"{known.kind}: {known.message}" if isinstance(known, Failure) else None)
+        losses.count(task.key, f"{known.kind}: {known.message}" if isinstance(known, Failure) else None)
     if pause is not None:
         raise Paused(pause)
     return again
 
 
 class Losses:
-    """Counts failures of one submission; where most fail, something is wrong that more labels do not mend."""
+    """Counts failures of one batch; where most fail, something is wrong that more labels do not mend."""
 
     FEWEST = 8  # failures before anything is concluded
 
     def __init__(self) -> None:
         self._finished = 0
         self._reasons: list[str] = []
+        self._trusted: set[str] = set()
 
-    def count(self, reason: str | None) -> None:
+    def count(self, key: str, reason: str | None) -> None:
         """Note one finished calculation, ``reason`` None where it gave a label. Raises Paused where most failed."""
         self._finished += 1
-        if reason is None:
-            return
+        self._trusted.add(key)
+        if reason is not None:
+            self._note(reason)
+
+    def doubt(self, key: str, reason: str) -> None:
+        """Note that a label is not believed. Only those counted here weigh; others were known before.
+
+        Raises Paused where most are no good.
+        """
+        if key in self._trusted:
+            self._trusted.remove(key)
+            self._note(reason)
+
+    def _note(self, reason: str) -> None:
         self._reasons.append(reason)
         n_failed = len(self._reasons)
         if n_failed >= self.FEWEST and 2 * n_failed > self._finished:
             raise Paused(
                 f"{n_failed} of {self._finished} calculations failed, the last with '{reason[:300]}'; "
-                "mend that, or run again to go on without them."
+                "mend that, or run again to have others in their place."
             )
 
 
 def _record_loss(ledger: Ledger, task: LabelTask, failure: Failure) -> None:
-    """Record the failure of a task whose worker died; the worker's own result stands if it came that far."""
+    """Record the failure of a task whose worker died, with what it left; its own result stands if it came that far."""
     try:
-        ledger.put(task.key, task.configuration, failure)
+        left = ledger.leavings(task.key)
+        with ledger.workdir(task.key) as workdir:
+            for folder in left:
+                shutil.copytree(folder, workdir, dirs_exist_ok=True)
+            ledger.put(task.key, task.configuration, failure, workdir)
     except OSError as error:
         raise Paused(f"labels cannot be written to {ledger.root}: {error}; mend that, then run again.") from error
 
@@ -147,7 +206,7 @@ def calculate(task: LabelTask) -> str | None:
 
     A failure that another attempt may cure is raised instead of recorded, unless this is the last attempt.
     """
-    ledger = Ledger(task.ledger)
+    ledger = task.ledger
     if ledger.state(task.key) is not None:
         return None  # another arm, repeat or campaign was faster
     start = time.perf_counter()
@@ -156,7 +215,10 @@ def calculate(task: LabelTask) -> str | None:
             outcome = _outcome(task, workdir)
             is_new = ledger.put(task.key, task.configuration, outcome, workdir)
         kind = "label" if isinstance(outcome, Label) else outcome.kind
-        ledger.log_calculation(task.key, kind if is_new else "duplicate", time.perf_counter() - start)
+        ledger.log_attempt(task.key, kind if is_new else "duplicate", time.perf_counter() - start)
+    except LabelFailed:
+        ledger.log_attempt(task.key, "retried", time.perf_counter() - start)
+        raise
     except OSError as error:
         if error.errno in UNWRITABLE:
             return f"labels cannot be written to {ledger.root}: {error}; mend that, then run again."

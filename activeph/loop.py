@@ -13,7 +13,7 @@ from activeph.dataset import make_dataset
 from activeph.errors import Paused
 from activeph.execute.base import Workers
 from activeph.progress import Progress
-from activeph.proposal import Pools, campaign_pools
+from activeph.proposal import Pools, campaign_pools, test_pools
 from activeph.records import Configuration, Dataset, Label, System
 from activeph.rundir import RunDirectory
 from activeph.state import Pick, State, Step, fold
@@ -53,7 +53,7 @@ def dataset_of(loop: Loop, picks: Sequence[Pick]) -> Dataset:
     good = [(pick, entry) for pick, entry in found if isinstance(entry, Label)]
     if not good:
         raise Paused(
-            f"at least one of {len(picks)} calculations must converge but got none; "
+            f"at least one of the chosen configurations must get a label but got none; "
             f"read the reasons in {loop.directory.labels} and change the labeler's settings or the sampler."
         )
     return make_dataset(
@@ -73,7 +73,9 @@ def step_pools(loop: Loop, step: Step) -> Pools:
     return campaign_pools(loop.campaign, loop.systems, step)
 
 
-def picks_at(loop: Loop, pools: Pools, indices: Sequence[int], uncertainties: Sequence[float] | None) -> list[Pick]:
+def picks_at(
+    loop: Loop, pools: Pools, indices: Sequence[int], uncertainties: Sequence[float] | None, wave: int = 0
+) -> list[Pick]:
     """Return what the journal keeps of the candidates at joint indices."""
     places = pools.split(indices)
     spreads: Sequence[float | None] = uncertainties or [None] * len(places)
@@ -85,9 +87,21 @@ def picks_at(loop: Loop, pools: Pools, indices: Sequence[int], uncertainties: Se
             temperature=None if np.isnan(candidate.temperature) else candidate.temperature,
             key=label_key(candidate.configuration, loop.campaign.label.fingerprint),
             uncertainty=spread,
+            wave=wave,
         )
         for candidate, (_, index), spread in zip(pools.candidates(indices), places, spreads, strict=True)
     ]
+
+
+def draw(loop: Loop, step: Step | None, picks: Sequence[Pick]) -> dict[str, Configuration]:
+    """Return the configurations of some picks of a step by ledger key; None stands for the test set."""
+    if step is not None:
+        return configurations_of(step_pools(loop, step), picks)
+    found: dict[str, Configuration] = {}
+    for wave in sorted({pick.wave for pick in picks}):
+        pools = test_pools(loop.campaign, loop.systems, wave)
+        found |= configurations_of(pools, [pick for pick in picks if pick.wave == wave])
+    return found
 
 
 def configurations_of(pools: Pools, picks: Sequence[Pick]) -> dict[str, Configuration]:

@@ -14,7 +14,7 @@ from activeph.errors import ActivephError, InputError
 from activeph.execute.base import Workers
 from activeph.progress import Progress
 from activeph.records import Block, Candidate, Facts, Failed, IntArray, Prediction, System
-from activeph.sample.base import Pool, Sampler, pick
+from activeph.sample.base import Pool, Sampler, pick, systems_of
 from activeph.seeds import derive_seed, generator
 from activeph.state import Pick, Step
 from activeph.store.ledger import Ledger
@@ -84,9 +84,10 @@ def campaign_pools(campaign: Campaign, systems: Mapping[str, System], step: Step
     return _pools(campaign, sampler, systems, campaign.pool, words)
 
 
-def test_pools(campaign: Campaign, systems: Mapping[str, System]) -> Pools:
-    """Return the pools that the test set is drawn from."""
-    return _pools(campaign, campaign.test.sample, systems, campaign.test.n, ("test",))
+def test_pools(campaign: Campaign, systems: Mapping[str, System], wave: int) -> Pools:
+    """Return the pools that the test set is drawn from: wave 0, then those that replace what failed."""
+    words = ("test", wave) if wave else ("test",)
+    return _pools(campaign, campaign.test.sample, systems, campaign.test.n, words)
 
 
 def choose_at_random(seed: int, pools: Pools, n: int, taken: Collection[tuple[str, str]]) -> list[int]:
@@ -104,6 +105,7 @@ class Request:
     taken: frozenset[tuple[str, str]]  # (system, id) of what is spent or in the test set
     states: tuple[Path, ...]  # members trained in the round before
     labelled: tuple[Block, ...]
+    wave: int = 0  # how often the step has replaced failures: each time the selector has its own random numbers
     seconds: Mapping[str, float] = field(default_factory=dict)  # expected of a label, by system
 
 
@@ -136,7 +138,8 @@ def _select_one(
     if n == 0:
         return [], None
     selector = campaign.arms[request.step.arm].select
-    rng = generator(campaign.seed, "select", request.step.repeat, request.step.round)
+    words = (request.step.repeat, request.step.round, *([request.wave] if request.wave else []))
+    rng = generator(campaign.seed, "select", *words)
     if scores is None:
         chosen = selector.select(facts.take(free) if facts else len(free), np.empty((0, 0)), n, rng)
         return [int(index) for index in free[chosen]], None
@@ -152,11 +155,12 @@ def _score(
 ) -> tuple[Prediction, Prediction]:
     """Return the predictions of the pool and of the labelled set of a request."""
     title = f"round {request.step.round}: scoring for {request.step.arm}, repeat {request.step.repeat}"
-    labelled = PredictTask(campaign.model, request.states, systems, request.labelled)
+    labelled = PredictTask(campaign.learner, request.states, systems, request.labelled)
     known = run_all(workers, predict_blocks, [labelled], f"{title}, labelled set", progress)
     pools = campaign_pools(campaign, systems, request.step)
     tasks = [
-        ScoreTask(campaign.model, request.states, systems, pools.sampler, *part) for part in _parts(pools, SCORING_TASK)
+        ScoreTask(campaign.learner, request.states, systems, pools.sampler, *part)
+        for part in _parts(pools, SCORING_TASK)
     ]
     parts = run_all(workers, score_pool, tasks, title, progress, [task.stop - task.start for task in tasks])
     return join_predictions(parts), known[0]
@@ -233,7 +237,8 @@ def run_all(
 def _pools(
     campaign: Campaign, sampler: Sampler, systems: Mapping[str, System], n: int, words: tuple[str | int, ...]
 ) -> Pools:
-    names = tuple(systems)
+    hosts = [systems[section.name] for section in campaign.systems]
+    names = tuple(dict.fromkeys(system.name for host in hosts for system in systems_of(sampler, host)))
     sizes = tuple(n // len(names) + (number < n % len(names)) for number in range(len(names)))
     seeds = tuple(derive_seed(campaign.seed, *words, name) for name in names)
     pools = tuple(sampler.pool(systems[name], size, seed) for name, size, seed in zip(names, sizes, seeds, strict=True))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from activeph.errors import Paused
 from activeph.labelling import obtain
-from activeph.loop import Loop, configurations_of, step_pools
-from activeph.proposal import test_pools
+from activeph.loop import Loop, draw
 from activeph.records import Configuration
 from activeph.state import Pick, State, Step
 from activeph.store.ledger import Ledger, label_key
@@ -15,8 +14,9 @@ from activeph.store.ledger import Ledger, label_key
 
 def missing_records(state: State, ledger: Ledger) -> list[Step | None]:
     """Return the labelled steps of which the ledger has lost a record; None stands for the test set."""
-    lost: list[Step | None] = [step for step in state.labelled if _lost(state.picks[step], ledger)]
-    return [None, *lost] if state.labelled and _lost(state.test or (), ledger) else lost
+    known = frozenset(ledger.keys())  # one listing: asking for each record would take seconds where there are many
+    lost: list[Step | None] = [step for step in sorted(state.labelled) if _lost(state.picks[step], known)]
+    return [None, *lost] if state.labelled and _lost(state.test or (), known) else lost
 
 
 def restore_labels(loop: Loop) -> None:
@@ -28,8 +28,7 @@ def restore_labels(loop: Loop) -> None:
     wanted: dict[str, Configuration] = {}
     for step in missing_records(state, loop.ledger):
         picks = (state.test or ()) if step is None else state.picks[step]
-        pools = test_pools(loop.campaign, loop.systems) if step is None else step_pools(loop, step)
-        wanted |= configurations_of(pools, [pick for pick in picks if loop.ledger.state(pick.key) is None])
+        wanted |= draw(loop, step, [pick for pick in picks if loop.ledger.state(pick.key) is None])
     for key, configuration in wanted.items():
         if label_key(configuration, loop.campaign.label.fingerprint) != key:
             raise Paused(
@@ -41,5 +40,5 @@ def restore_labels(loop: Loop) -> None:
             obtain(loop.campaign.label, list(wanted.values()), loop.ledger, loop.workers, lambda _: stage.advance())
 
 
-def _lost(picks: Sequence[Pick], ledger: Ledger) -> bool:
-    return any(ledger.state(pick.key) is None for pick in picks)
+def _lost(picks: Sequence[Pick], known: Collection[str]) -> bool:
+    return any(pick.key not in known for pick in picks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from activeph.errors import ActivephError
@@ -34,14 +34,31 @@ class Pick:
     temperature: float | None  # K
     key: str  # ledger key
     uncertainty: float | None  # dimensionless, None where nothing was scored
+    wave: int = 0  # of the pools of the test set: those that replace what failed come from pools of their own
+
+
+@dataclass(frozen=True)
+class SetAside:
+    """A pick that another one has replaced: it counts for no budget and is not trained on."""
+
+    pick: Pick
+    reason: str  # kind of the failure, or ``outlier``
+    message: str
+
+
+OUTLIER = "outlier"
+"""Why a label is set aside that is converged but not believed; a user may accept it."""
 
 
 @dataclass(frozen=True)
 class State:
-    """Finished steps. Whatever is missing is still to be done."""
+    """Finished steps. Whatever is missing is still to be done. ``None`` as a step stands for the test set."""
 
     test: tuple[Pick, ...] | None = None
-    picks: Mapping[Step, tuple[Pick, ...]] = field(default_factory=dict)
+    picks: Mapping[Step, tuple[Pick, ...]] = field(default_factory=dict)  # those that count
+    set_aside: Mapping[Step | None, tuple[SetAside, ...]] = field(default_factory=dict)
+    waves: Mapping[Step | None, int] = field(default_factory=dict)  # how often a step has replaced picks
+    accepted: frozenset[str] = frozenset()  # keys of outliers that the user has looked at and found right
     pool_sizes: Mapping[Step, int] = field(default_factory=dict)
     labelled: frozenset[Step] = frozenset()  # steps whose labels are all in the ledger
     trained: frozenset[Step] = frozenset()
@@ -52,17 +69,27 @@ class State:
         return sorted(step for step in self.picks if step[:2] == trajectory)
 
     def spent(self, trajectory: Trajectory, before: int | None = None) -> list[Pick]:
-        """Return all picks of a trajectory, or those of rounds before a number: labels and failures alike."""
+        """Return the picks of a trajectory that count, or those of rounds before a number."""
         steps = [step for step in self.steps(trajectory) if before is None or step.round < before]
         return [pick for step in steps for pick in self.picks[step]]
+
+    def replaced(self, trajectory: Trajectory, before: int | None = None) -> list[SetAside]:
+        """Return what a trajectory has set aside, or what it had before a round: failures and outliers."""
+        steps = [step for step in self.steps(trajectory) if before is None or step.round < before]
+        return [each for step in steps for each in self.set_aside.get(step, ())]
+
+    def chosen(self, step: Step | None) -> list[Pick]:
+        """Return all picks of a step, those set aside included."""
+        picks = (self.test or ()) if step is None else self.picks.get(step, ())
+        return [*picks, *(each.pick for each in self.set_aside.get(step, ()))]
 
 
 def fold(events: Iterable[Mapping[str, Any]]) -> State:
     """Return the state after all events of a journal, oldest first."""
-    state = State()
+    known = _Fold()
     for event in events:
-        state = _apply(state, event)
-    return state
+        known.apply(event)
+    return known.state()
 
 
 def selection_event(step: Step, picks: Iterable[Pick], pool_size: int) -> dict[str, Any]:
@@ -70,25 +97,85 @@ def selection_event(step: Step, picks: Iterable[Pick], pool_size: int) -> dict[s
     return {"event": "select", **step._asdict(), "pool_size": pool_size, "picks": [asdict(pick) for pick in picks]}
 
 
-def _apply(state: State, event: Mapping[str, Any]) -> State:
-    kind = event["event"]
-    if kind == "test":
-        return replace(state, test=_picks(event))
-    if kind not in ("select", "label", "train", "evaluate"):
-        raise ActivephError(f"journal event must be one this version knows but got {kind!r}; use the newer version.")
-    step = Step(event["arm"], event["repeat"], event["round"])
-    if kind == "select":
-        return replace(
-            state,
-            picks={**state.picks, step: _picks(event)},
-            pool_sizes={**state.pool_sizes, step: event["pool_size"]},
+def replacement_event(step: Step | None, out: Iterable[SetAside], picks: Iterable[Pick]) -> dict[str, Any]:
+    """Return the journal line that puts other picks in the place of some of a step (None: of the test set)."""
+    place = dict.fromkeys(Step._fields) if step is None else step._asdict()
+    gone = [{"key": each.pick.key, "reason": each.reason, "message": each.message} for each in out]
+    return {"event": "replace", **place, "out": gone, "picks": [asdict(pick) for pick in picks]}
+
+
+def acceptance_event(key: str) -> dict[str, Any]:
+    """Return the journal line that takes an outlier back among the labels."""
+    return {"event": "accept", "key": key}
+
+
+class _Fold:
+    """What :class:`State` holds, while it is put together: plain dictionaries, so that a long journal stays cheap."""
+
+    def __init__(self) -> None:
+        self.chosen: dict[Step | None, list[Pick]] = {}
+        self.aside: dict[Step | None, list[SetAside]] = {}
+        self.waves: dict[Step | None, int] = {}
+        self.accepted: set[str] = set()
+        self.pool_sizes: dict[Step, int] = {}
+        self.labelled: set[Step] = set()
+        self.trained: set[Step] = set()
+        self.evaluated: dict[Step, Mapping[str, Any]] = {}
+
+    def apply(self, event: Mapping[str, Any]) -> None:
+        """Take one event in. Raises ActivephError for one that this version does not know."""
+        kind = event["event"]
+        if kind == "accept":
+            self._accept(event["key"])
+            return
+        step = None if event.get("arm") is None else Step(event["arm"], event["repeat"], event["round"])
+        if kind == "test":
+            self.chosen[None] = _picks(event)
+        elif kind == "replace":
+            self._replace(step, event)
+        elif step is None or kind not in ("select", "label", "train", "evaluate"):
+            raise ActivephError(
+                f"journal event must be one this version knows but got {kind!r}; use the newer version."
+            )
+        elif kind == "select":
+            self.chosen[step] = _picks(event)
+            self.pool_sizes[step] = event["pool_size"]
+        elif kind == "label":
+            self.labelled.add(step)
+        elif kind == "train":
+            self.trained.add(step)
+        else:
+            self.evaluated[step] = event["metrics"]
+
+    def _replace(self, step: Step | None, event: Mapping[str, Any]) -> None:
+        out = {gone["key"]: gone for gone in event["out"]}
+        for pick in self.chosen[step]:
+            if pick.key in out:
+                gone = out[pick.key]
+                self.aside.setdefault(step, []).append(SetAside(pick, gone["reason"], gone["message"]))
+        self.chosen[step] = [pick for pick in self.chosen[step] if pick.key not in out] + _picks(event)
+        self.waves[step] = self.waves.get(step, 0) + 1
+
+    def _accept(self, key: str) -> None:
+        self.accepted.add(key)
+        for step, gone in self.aside.items():
+            self.chosen[step] += [each.pick for each in gone if each.pick.key == key]
+            self.aside[step] = [each for each in gone if each.pick.key != key]
+
+    def state(self) -> State:
+        """Return what has been put together."""
+        return State(
+            test=tuple(self.chosen[None]) if None in self.chosen else None,
+            picks={step: tuple(picks) for step, picks in self.chosen.items() if step is not None},
+            set_aside={step: tuple(gone) for step, gone in self.aside.items() if gone},
+            waves=self.waves,
+            accepted=frozenset(self.accepted),
+            pool_sizes=self.pool_sizes,
+            labelled=frozenset(self.labelled),
+            trained=frozenset(self.trained),
+            evaluated=self.evaluated,
         )
-    if kind == "label":
-        return replace(state, labelled=state.labelled | {step})
-    if kind == "train":
-        return replace(state, trained=state.trained | {step})
-    return replace(state, evaluated={**state.evaluated, step: event["metrics"]})
 
 
-def _picks(event: Mapping[str, Any]) -> tuple[Pick, ...]:
-    return tuple(Pick(**pick) for pick in event["picks"])
+def _picks(event: Mapping[str, Any]) -> list[Pick]:
+    return [Pick(**pick) for pick in event["picks"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from activeph.acceptance import accept
 from activeph.build import run_campaign
+from activeph.entries import campaign_entries
 from activeph.errors import InputError
 from activeph.progress import NoProgress
 from activeph.rundir import RunDirectory
@@ -144,7 +147,7 @@ def test_files_say_what_the_journal_says(finished: Path) -> None:
         assert json.loads((folder / "metrics.json").read_text()) == metrics
         selection = json.loads((folder / "selection.json").read_text())
         assert [one["key"] for one in selection["candidates"]] == [pick.key for pick in state.picks[step]]
-        assert not any(one["failed"] for one in selection["candidates"])
+        assert selection["set_aside"] == []
     assert state.evaluated[max(state.evaluated)]["labels"] == 16
 
 
@@ -252,24 +255,147 @@ def test_a_pool_that_runs_dry_ends_the_trajectory(tmp_path: Path) -> None:
     assert len(state.spent(Trajectory("random", 0))) == 40
 
 
-def test_failures_are_spent_and_counted_but_never_trained_on(tmp_path: Path) -> None:
-    folder = tmp_path / "failing"
+def holey(folder: Path, **changes: Any) -> dict[str, Any]:
+    """Return a campaign whose labeler knows two thirds of the structures: the other calculations fail."""
+    folder.mkdir(exist_ok=True)
+    content = campaign(**changes)
+    for number, name in enumerate(("phonon.extxyz", "random.extxyz")):
+        lines = (DATA / name).read_text().splitlines(keepends=True)
+        frames = ["".join(lines[start : start + 18]) for start in range(0, len(lines), 18)]
+        (folder / name).write_text("".join(frame for row, frame in enumerate(frames) if row % 3))
+        content["label"]["files"][number] = str(folder / name)
+    return content
+
+
+def run_holey(folder: Path, **changes: Any) -> State:
+    run_campaign(write(folder, holey(folder, **changes)), folder / "run", NoProgress())
+    return final(folder)
+
+
+@pytest.fixture(scope="module")
+def with_failures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("failures")
+    run_holey(folder)
+    return folder
+
+
+def test_failures_are_replaced_and_cost_no_label(with_failures: Path) -> None:
+    state, ledger = final(with_failures), Ledger(with_failures / "run" / "labels")
+    states = dict(ledger.states())
+    assert state.test is not None
+    assert len(state.test) == 20
+    gone = {each.pick.key for each in state.set_aside[None]}
+    for arm in ("active", "phonon", "random"):
+        for repeat in (0, 1):
+            trajectory = Trajectory(arm, repeat)
+            assert [len(state.picks[step]) for step in state.steps(trajectory)] == [8, 6, 2]
+            picks = [*state.test, *state.spent(trajectory)]
+            assert all(states[pick.key] == "label" for pick in picks)
+            lost = {each.pick.key for each in state.replaced(trajectory)}
+            assert all(states[key] == "failure" for key in lost)
+            assert len({pick.key for pick in picks} | lost | gone) == len(picks) + len(lost | gone)
+    assert gone
+    assert {each.reason for each in state.set_aside[None]} == {"missing"}
+
+
+def test_metrics_and_selection_files_tell_of_replacements(with_failures: Path) -> None:
+    state = final(with_failures)
+    for step, metrics in state.evaluated.items():
+        trajectory = Trajectory(step.arm, step.repeat)
+        assert metrics["labels"] == len(state.spent(trajectory, before=step.round + 1))
+        assert metrics["failures"] == len(state.replaced(trajectory, before=step.round + 1))
+        folder = RunDirectory(with_failures / "run").round(*step)
+        selection = json.loads((folder / "selection.json").read_text())
+        assert [one["key"] for one in selection["candidates"]] == [pick.key for pick in state.picks[step]]
+        gone = [one["key"] for one in selection["set_aside"]]
+        assert gone == [each.pick.key for each in state.set_aside.get(step, ())]
+    assert sum(metrics["failures"] for metrics in state.evaluated.values())
+
+
+def test_equal_samplers_begin_with_equal_sets_also_where_some_fail(with_failures: Path) -> None:
+    state = final(with_failures)
+    assert state.picks[Step("active", 0, 0)] == state.picks[Step("phonon", 0, 0)]
+    assert Step("active", 0, 0) in state.set_aside
+
+
+def test_replacements_do_not_depend_on_interruptions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = {"labels": 14, "initial": 8, "batch": 6, "repeats": 1}
+    run_holey(tmp_path / "straight", budget=budget)
+    append, left = Journal.append, [0]
+
+    def dying(self: Journal, event: dict[str, Any]) -> None:
+        if left[0] == 0:
+            raise Killed
+        left[0] -= 1
+        append(self, event)
+
+    monkeypatch.setattr(Journal, "append", dying)
+    while True:
+        left[0] = 4
+        try:
+            run_holey(tmp_path / "killed", budget=budget)
+            break
+        except Killed:
+            continue
+    monkeypatch.setattr(Journal, "append", append)
+    assert len(final(tmp_path / "straight").set_aside) > 1
+    assert final(tmp_path / "killed").set_aside == final(tmp_path / "straight").set_aside
+    assert outcome(tmp_path / "killed") == outcome(tmp_path / "straight")
+
+
+def test_a_pool_without_spares_leaves_smaller_batches(tmp_path: Path) -> None:
+    state = run_holey(tmp_path, budget={"labels": 100, "initial": 30, "batch": 40, "repeats": 1})
+    assert state.test is not None
+    # a third of the 40 structures of the random file have no label
+    assert len(state.spent(Trajectory("random", 0))) == 26
+    assert len(state.replaced(Trajectory("random", 0))) == 14
+
+
+def with_nonsense(folder: Path) -> dict[str, Any]:
+    """Return a campaign whose labeler says absurd energies for every eighth structure, as if in another unit."""
     content = campaign(budget={"labels": 14, "initial": 8, "batch": 6, "repeats": 1})
-    # half of the random arm's structures are not in the labelled file: their calculations fail
-    frames = (DATA / "random.extxyz").read_text().splitlines(keepends=True)
-    folder.mkdir()
-    (folder / "half.extxyz").write_text("".join(frames[: 20 * 18]))
-    content["label"]["files"][1] = str(folder / "half.extxyz")
-    run_campaign(write(folder, content), folder / "run", NoProgress())
-    state = final(folder)
-    steps = state.steps(Trajectory("random", 0))
-    assert state.evaluated[steps[-1]]["labels"] == 14
-    assert 0 < state.evaluated[steps[-1]]["failures"] < 14
-    failed = [
-        one["failed"]
-        for step in steps
-        for one in json.loads(
-            (folder / "run" / "arms" / "random" / "repeat-0" / f"round-{step.round:03d}" / "selection.json").read_text()
-        )["candidates"]
-    ]
-    assert sum(failed) == state.evaluated[steps[-1]]["failures"]
+    for number, name in enumerate(("phonon.extxyz", "random.extxyz")):
+        text = (DATA / name).read_text().splitlines(keepends=True)
+        for row in range(1, len(text), 8 * 18):
+            text[row] = re.sub(r"(?<= )energy=(\S+)", lambda found: f"energy={float(found[1]) / 27.2114}", text[row])
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text("".join(text))
+        content["label"]["files"][number] = str(folder / name)
+    return content
+
+
+def test_absurd_labels_are_set_aside_and_replaced(tmp_path: Path) -> None:
+    path = write(tmp_path, with_nonsense(tmp_path))
+    run_campaign(path, tmp_path / "run", NoProgress())
+    state, ledger = final(tmp_path), Ledger(tmp_path / "run" / "labels")
+    aside = [each for gone in state.set_aside.values() for each in gone]
+    assert aside
+    assert {each.reason for each in aside} == {"outlier"}
+    assert all("away from the work of its forces" in each.message for each in aside)
+    doubted = {each.pick.key for each in aside}
+    assert all(ledger.state(key) == "label" for key in doubted)
+    for arm in ("active", "phonon", "random"):
+        spent = state.spent(Trajectory(arm, 0))
+        assert len(spent) == 14
+        assert not doubted & {pick.key for pick in spent}
+    known = {entry.key: entry.label.energy for entry in campaign_entries(state, ledger)}
+    assert max(known.values()) < min(ledger.get(key).energy for key in doubted)  # type: ignore[union-attr]
+
+
+def test_an_accepted_label_trains_from_the_next_round_on(tmp_path: Path) -> None:
+    content = with_nonsense(tmp_path)
+    run_campaign(write(tmp_path, content), tmp_path / "run", NoProgress())
+    state = final(tmp_path)
+    step = next(step for step in state.set_aside if step is not None)
+    key = state.set_aside[step][0].pick.key
+    with pytest.raises(InputError, match="must be a label that was set aside"):
+        accept(RunDirectory(tmp_path / "run"), state.picks[step][0].key)
+    accept(RunDirectory(tmp_path / "run"), key)
+    content["budget"]["labels"] = 18
+    run_campaign(write(tmp_path, content), tmp_path / "run", NoProgress())
+    state = final(tmp_path)
+    spent = [pick.key for pick in state.spent(Trajectory(step.arm, 0))]
+    assert key in spent
+    assert len(spent) == 18  # the accepted one is one of them
+    with pytest.raises(InputError, match="must be a label that was set aside"):
+        accept(RunDirectory(tmp_path / "run"), key)

@@ -200,7 +200,7 @@ def test_a_ledger_that_cannot_be_written_pauses(tmp_path: Path) -> None:
 def test_a_worker_finds_what_another_campaign_has_calculated(tmp_path: Path) -> None:
     (configuration,) = copper(1)
     ledger, key = Ledger(tmp_path), label_key(configuration, EMT.fingerprint)
-    task: Any = LabelTask(EMT, configuration, key, ledger.root)
+    task: Any = LabelTask(EMT, configuration, key, ledger)
     assert calculate(task) is None
     assert calculate(task) is None
     assert len(ledger.calculations()) == 1

@@ -26,16 +26,22 @@ PHYSICS = {"phonons", "graphs", "systems"}
 ROLES = {"sample", "models", "select", "label", "execute", "store", "report"}
 SHARED = {"config", "dataset"}  # data in and out, known to the loop and above
 LOOP = {
+    "acceptance",
     "campaign",
     "entries",
+    "labelled_displacements",
     "labelling",
+    "judgement",
     "ledger_tools",
     "loop",
     "means",
+    "outliers",
     "preparation",
     "proposal",
+    "quasi_harmonic",
     "recovery",
     "renormalisation",
+    "replacement",
     "state",
     "tasks",
 }

@@ -11,7 +11,7 @@ import click
 
 from activeph.cli.export import FORMATS, check_name
 from activeph.cli.outputs import OutputFile, check_way
-from activeph.cli.rundirs import labels_of
+from activeph.cli.rundirs import labels_of, run_directory
 from activeph.errors import ActivephError
 from activeph.store.ledger import Ledger
 
@@ -21,7 +21,7 @@ HEADER = COLUMNS.format("key", "outcome", "energy (eV)", "gap (eV)", "time (s)",
 
 @click.group("ledger")
 def command() -> None:
-    """List, verify, import or export labels."""
+    """List, verify, accept, import or export labels."""
 
 
 @command.command("list")
@@ -80,6 +80,22 @@ def verify(directory: Path) -> None:
             "have them calculated again, or restore them from a copy"
         )
     click.echo(f"{_counted(len(found), 'record')}, all whole")
+
+
+@command.command("accept")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("keys", metavar="KEY...", nargs=-1, required=True)
+def accept_labels(directory: Path, keys: tuple[str, ...]) -> None:
+    """Take labels that the campaign in DIR set aside as outliers back: from its next round on they train.
+
+    KEYs are the beginnings of keys, as `activeph status` shows them. Look at each with `activeph logs` before: its
+    energy or forces contradict each other or the ensemble, which happens where a code found another electronic state.
+    """
+    from activeph.acceptance import accept
+
+    paths = run_directory(directory)
+    for key in keys:
+        click.echo(f"{accept(paths, key)} accepted")
 
 
 @command.command("import")

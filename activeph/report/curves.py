@@ -43,7 +43,7 @@ def learning_curve(results: Results) -> Figure:
             axes.set_title(f"{target_label(target)}: {_axis_name(target, metric)}", fontsize=9, loc="left")
             axes.tick_params(labelsize=8)
     for axes in panels[-1]:
-        axes.set_xlabel("labels spent", fontsize=9)
+        axes.set_xlabel("labels", fontsize=9)
     for arm in results.rounds:
         panels[0, 0].plot([], [], **_line(styles[arm]), label=arm)
     _shared_legend(below, panels[0, 0])
@@ -80,7 +80,7 @@ def _headline(axes: Axes, results: Results, savings: list[Saving], styles: dict[
     target = results.target_names[0]
     ends = _draw_arms(axes, results, target, "mae", styles)
     axes.set_ylabel(f"{target_label(target)} {_axis_name(target, 'mae')} on the test set")
-    axes.set_xlabel("labels spent per repeat (failed calculations count)")
+    axes.set_xlabel("labels per repeat (failed calculations are replaced)")
     shown = [saving for saving in savings if saving.verdict == "gain"]
     _free_strip(axes, 0.16 if shown else 0.06)
     axes.axvline(results.initial, color="#999999", linewidth=1, linestyle=":")

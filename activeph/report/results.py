@@ -26,7 +26,6 @@ class Picked:
     temperature: float  # K, NaN where the sampler knows none
     key: str  # ledger key
     uncertainty: float  # dimensionless, NaN where nothing was scored
-    failed: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +33,8 @@ class Round:
     """One evaluated round of one repeat of one arm. S test structures, P targets."""
 
     number: int
-    labels: int  # spent so far, failures included
-    failures: int  # of them
+    labels: int  # so far
+    failures: int  # set aside and replaced so far: no label, or one that was not believed
     mean: FloatArray  # [S, P] internal units
     std: FloatArray  # [S, P]
     picked: tuple[Picked, ...]
@@ -173,7 +172,6 @@ def _picked(entry: Mapping[str, Any]) -> Picked:
         temperature=_number(entry.get("temperature")),
         key=str(entry["key"]),
         uncertainty=_number(entry.get("uncertainty")),
-        failed=bool(entry.get("failed", False)),
     )
 
 

@@ -83,8 +83,8 @@ def spending_table(results: Results, entries: Sequence[Entry] = ()) -> Table:
     head = (
         "arm",
         "repeats",
-        "labels spent",
-        "of them failed",
+        "labels",
+        "failed, replaced",
         "different calculations",
         "also asked by another arm",
         "label time (h)",

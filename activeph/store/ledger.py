@@ -29,11 +29,22 @@ __all__ = ["Ledger", "configuration_key", "label_key"]
 CALCULATIONS = "calculations"  # directory of logs, one file per writing process
 
 
-class Ledger:
-    """The labels below a directory."""
+UNFINISHED = frozenset({"retried", "lost"})
+"""Outcomes of attempts that left no record: one that was made again, one whose process died."""
 
-    def __init__(self, root: Path) -> None:
+
+class Ledger:
+    """The labels below a directory, and the account of one campaign that has them calculated.
+
+    ``log`` is where attempts are noted (default: below ``root``; a campaign that shares its labels has a place of its
+    own), ``cores`` what one calculation occupies, ``core_hours`` what all of the campaign's may cost (None: no limit).
+    """
+
+    def __init__(self, root: Path, log: Path | None = None, cores: int = 1, core_hours: float | None = None) -> None:
         self.root = Path(root).absolute()
+        self.log = self.root / CALCULATIONS if log is None else log
+        self.cores = cores
+        self.core_hours = core_hours
 
     def directory(self, key: str) -> Path:
         """Return where a key's record is, or would be."""
@@ -71,7 +82,7 @@ class Ledger:
         """Give a fresh directory beside the record; whatever is not put into the ledger is removed at the end."""
         final = self.directory(key)
         owner = f"{socket.gethostname()}.{os.getpid()}"
-        path = final.with_name(f".{key}@{owner}@{uuid.uuid4().hex[:8]}")
+        path = final.with_name(f".{key}@{owner}@{time.time():.0f}-{uuid.uuid4().hex[:8]}")
         path.mkdir(parents=True)
         try:
             yield path
@@ -112,24 +123,32 @@ class Ledger:
         sync_directory(final.parent)
         return True
 
-    def log_calculation(self, key: str, outcome: str, seconds: float) -> None:
-        """Note that this process has finished a calculation: one line in a file that only this process writes."""
-        path = self.root / CALCULATIONS / f"{socket.gethostname()}-{os.getpid()}.jsonl"
+    def log_attempt(self, key: str, outcome: str, seconds: float) -> None:
+        """Note what became of an attempt, in a file that only this process writes.
+
+        ``outcome`` is ``label``, the kind of a failure, ``duplicate`` (another was faster), or one of
+        :data:`UNFINISHED`.
+        """
+        path = self.log / f"{socket.gethostname()}-{os.getpid()}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"key": key, "outcome": outcome, "seconds": round(seconds, 3), "end": round(time.time(), 3)})
+        facts = {"key": key, "outcome": outcome, "seconds": round(seconds, 3), "cores": self.cores}
         with path.open("ab") as stream:
-            stream.write(f"{line}\n".encode())
+            stream.write(f"{json.dumps(facts | {'end': round(time.time(), 3)})}\n".encode())
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """Return every attempt (key, outcome, seconds, cores, end), oldest first; torn lines are skipped."""
+        found = []
+        for name in _names(self.log):
+            for line in (self.log / name).read_text(errors="replace").splitlines():
+                try:
+                    found.append({"cores": 1, **json.loads(line)})
+                except (ValueError, TypeError):
+                    continue
+        return sorted(found, key=lambda attempt: float(attempt["end"]))
 
     def calculations(self) -> list[dict[str, Any]]:
-        """Return every finished calculation (key, outcome, seconds, end), oldest first; torn lines are skipped."""
-        found = []
-        for name in _names(self.root / CALCULATIONS):
-            for line in (self.root / CALCULATIONS / name).read_text(errors="replace").splitlines():
-                try:
-                    found.append(json.loads(line))
-                except ValueError:
-                    continue
-        return sorted(found, key=lambda calculation: float(calculation["end"]))
+        """Return every attempt that was finished: a label, a failure, or the same as somebody else's."""
+        return [attempt for attempt in self.attempts() if attempt["outcome"] not in UNFINISHED]
 
     def running(self) -> list[str]:
         """Return the keys that are being calculated now, as far as this host can tell; sorted."""
@@ -145,11 +164,21 @@ class Ledger:
         return found
 
     def sweep(self) -> int:
-        """Remove what dead processes of this host left half done; return how many directories."""
+        """Remove what dead processes of this host left half done; return how many directories.
+
+        The time they took is noted: until their last sign of life, which is the youngest file.
+        """
         dead = [path / name for path, name in self._work() if _is_dead(name)]
         for path in dead:
+            key, seconds = path.name[1:].partition("@")[0], _time_spent(path)
             shutil.rmtree(path, ignore_errors=True)
+            self.log_attempt(key, "lost", seconds)
         return len(dead)
+
+    def leavings(self, key: str) -> list[Path]:
+        """Return the directories of attempts at a calculation that are under way or were broken off."""
+        shelf = self.directory(key).parent
+        return [shelf / name for name in _names(shelf) if name.startswith(f".{key}@")]
 
     def _work(self) -> Iterator[tuple[Path, str]]:
         for shelf in _names(self.root):
@@ -165,6 +194,13 @@ def _names(directory: Path) -> list[str]:
         return sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def _time_spent(path: Path) -> float:
+    """Return the seconds between the beginning that the name of a working directory tells and its youngest file."""
+    begun = path.name.rpartition("@")[2].partition("-")[0]
+    times = [each.stat().st_mtime for each in (path, *path.rglob("*")) if not each.is_symlink()]
+    return max(0.0, max(times) - float(begun)) if begun.isdigit() else 0.0
 
 
 def _is_dead(name: str) -> bool:

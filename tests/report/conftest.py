@@ -67,9 +67,7 @@ def simulate(
 
 def _picks(number: int, rng: np.random.Generator) -> tuple[Picked, ...]:
     return tuple(
-        Picked(
-            f"phonon-{number}-{i}", "KBr", float(rng.choice([150.0, 300.0])), f"{rng.integers(2**48):012x}", 0.1, False
-        )
+        Picked(f"phonon-{number}-{i}", "KBr", float(rng.choice([150.0, 300.0])), f"{rng.integers(2**48):012x}", 0.1)
         for i in range(10)
     )
 

@@ -106,8 +106,8 @@ def test_final_table_has_all_temperatures(simulate: Simulate) -> None:
 
 def test_spending_counts_calculations_once(simulate: Simulate) -> None:
     results = small(simulate, labels=(2,), repeats=1)
-    shared = Picked("a", "KBr", 300.0, "0.100", 0.1, False)
-    own = Picked("b", "KBr", 300.0, "0.200", 0.1, True)
+    shared = Picked("a", "KBr", 300.0, "0.100", 0.1)
+    own = Picked("b", "KBr", 300.0, "0.200", 0.1)
     rounds = {
         "<b>active": {0: (replace(results.rounds["random"][0][0], picked=(shared, own), failures=1),)},
         "random": {0: (replace(results.rounds["random"][0][0], picked=(shared,)),)},

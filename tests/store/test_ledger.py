@@ -131,7 +131,7 @@ def test_keys_are_listed_sorted(tmp_path: Path) -> None:
     keys = ["ff" + "1" * 22, "00" + "2" * 22, "00" + "1" * 22]
     for key in keys:
         ledger.put(key, label.configuration, label)
-    ledger.log_calculation(keys[0], "label", 0.1)
+    ledger.log_attempt(keys[0], "label", 0.1)
     assert list(ledger.keys()) == sorted(keys)
 
 
@@ -180,7 +180,7 @@ def test_many_processes_write_the_same_keys(tmp_path: Path) -> None:
 
 def test_calculations_are_counted_in_spite_of_a_torn_line(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    ledger.log_calculation(KEY, "label", 1.5)
+    ledger.log_attempt(KEY, "label", 1.5)
     (tmp_path / "calculations" / "dead-host-17.jsonl").write_text('{"key": "abc", "outc')
-    ledger.log_calculation(label_key(a_label().configuration, "f"), "unconverged", 2.0)
+    ledger.log_attempt(label_key(a_label().configuration, "f"), "unconverged", 2.0)
     assert [calculation["outcome"] for calculation in ledger.calculations()] == ["label", "unconverged"]
