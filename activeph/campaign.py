@@ -142,7 +142,8 @@ def evaluate(loop: Loop, steps: Sequence[Step]) -> None:
     state = loop.state
     missing = [step for step in steps if step not in state.evaluated]
     truth = dataset_of(loop, state.test or ())
-    tasks = [PredictTask(loop.campaign.learner, member_paths(loop, step), loop.systems, truth.blocks) for step in missing]
+    model = loop.campaign.learner
+    tasks = [PredictTask(model, member_paths(loop, step), loop.systems, truth.blocks) for step in missing]
     predictions = run_all(loop.workers, predict_blocks, tasks, f"round {steps[0].round}: testing", loop.progress)
     for step, prediction in zip(missing, predictions, strict=True):
         spent = state.spent(Trajectory(step.arm, step.repeat), before=step.round + 1)

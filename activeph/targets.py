@@ -1,4 +1,4 @@
-"""The scalar properties a campaign can learn: names, units, and how each is read off a label."""
+"""The properties a campaign can learn: names, units, and how each is read off a label."""
 
 from __future__ import annotations
 
@@ -14,13 +14,27 @@ EV_PER_A3_IN_GPA = 160.21766208
 
 @dataclass(frozen=True)
 class Target:
-    """One scalar property. ``unit`` is used inside, ``printed_unit`` = ``unit`` times ``printed_factor`` in reports."""
+    """One number: a scalar property or a component of a tensor.
+
+    ``unit`` is used inside, ``printed_unit`` = ``unit`` times ``printed_factor`` in reports.
+    """
 
     name: str
     unit: str
     printed_unit: str
     printed_factor: float
     read: Callable[[Label], float]
+
+
+HYDROSTATIC_STRESS = "hydrostatic_stress"
+STRESS_COMPONENTS = ("stress_xx", "stress_yy", "stress_zz", "stress_yz", "stress_xz", "stress_xy")
+"""In the order and with the sign of ASE, on the axes that the structure is given in"""
+WORDS = {"stress": STRESS_COMPONENTS}
+"""Words that stand for several targets in a campaign file"""
+
+
+def _component(number: int) -> Callable[[Label], float]:
+    return lambda label: float(label.stress[number])
 
 
 TARGETS: dict[str, Target] = {
@@ -31,11 +45,15 @@ TARGETS: dict[str, Target] = {
         Target("conduction_band_minimum", "eV", "eV", 1.0, lambda label: label.conduction_band_minimum),
         Target("energy_per_atom", "eV", "meV", 1000.0, lambda label: label.energy / len(label.configuration.numbers)),
         Target(
-            "hydrostatic_stress",
+            HYDROSTATIC_STRESS,
             "eV/Å³",
             "GPa",
             EV_PER_A3_IN_GPA,
             lambda label: float(np.mean(label.stress[:3])),
+        ),
+        *(
+            Target(name, "eV/Å³", "GPa", EV_PER_A3_IN_GPA, _component(number))
+            for number, name in enumerate(STRESS_COMPONENTS)
         ),
     )
 }
@@ -44,3 +62,8 @@ TARGETS: dict[str, Target] = {
 def read_targets(label: Label, names: Sequence[str]) -> FloatArray:
     """Return the targets [P] of one label, in the units of :data:`TARGETS`."""
     return np.array([TARGETS[name].read(label) for name in names], dtype=np.float64)
+
+
+def spell_out(words: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of targets that a list of names and :data:`WORDS` stands for."""
+    return tuple(name for word in words for name in WORDS.get(word, (word,)))

@@ -23,8 +23,10 @@ from activeph.dataset import make_dataset
 from activeph.kinds import load_kind
 from activeph.label.frames import read_frames
 from activeph.models.calibration import calibration_metrics
+from activeph.models.stress import with_stress
 from activeph.records import Block, Dataset, System
 from activeph.systems.load import load_system
+from activeph.targets import spell_out
 
 KINDS = ("origin", "gnn", "modes", "modes-gnn")
 
@@ -34,6 +36,7 @@ def main() -> None:
     torch.set_num_threads(1)
     system = load_system("crystal", options.structure, options.supercell, options.force_constants)
     systems = {system.name: system}
+    options.targets = spell_out(options.targets)
     whole = load(options.labelled, system, options.targets)
     fixed = load(options.test, system, options.targets) if options.test else None
     rows = []
@@ -98,7 +101,7 @@ def part(dataset: Dataset, rows: np.ndarray) -> Dataset:
 def measure(
     kind: str, train: Dataset, test: Dataset, systems: dict[str, System], seed: int, members: int
 ) -> dict[str, float]:
-    model = load_kind("models", kind)(members=members)
+    model = with_stress(load_kind("models", kind)(members=members), train.target_names)
     start = time.process_time()
     states = [model.fit(train, systems, 1000 * seed + member) for member in range(members)]
     record = {"seconds_per_member": (time.process_time() - start) / members}

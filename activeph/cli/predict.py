@@ -123,10 +123,12 @@ def _predict(
     temperature: float,
 ) -> Prediction:
     from activeph.dataset import stack
+    from activeph.models.stress import with_stress
     from activeph.role import Role
     from activeph.tasks import PredictTask, predict_blocks
 
-    model: Any = Role("models").validate(resolved["model"])
+    chosen: Any = Role("models").validate(resolved["model"])
+    model = with_stress(chosen, resolved["targets"])
     members = tuple(paths.member(*step, member) for member in range(model.members))
     blocks = tuple(stack(name, [configuration], [temperature]) for name, configuration in placed)
     return predict_blocks(PredictTask(model, members, systems, blocks))

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from activeph.section import existing_path, wrong_value
-from activeph.targets import TARGETS
+from activeph.targets import TARGETS, WORDS
 
 Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Temperature = Annotated[float, Field(gt=0, le=10_000)]
@@ -32,15 +32,24 @@ Name = Annotated[str, AfterValidator(_folder_name)]
 
 
 def _target_name(name: str) -> str:
-    if name not in TARGETS:
-        close = difflib.get_close_matches(name, TARGETS, n=1)
+    return _one_of([*TARGETS], name)
+
+
+def _target_word(name: str) -> str:
+    return _one_of([*TARGETS, *WORDS], name)
+
+
+def _one_of(known: list[str], name: str) -> str:
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
         raise wrong_value(
-            f"must be one of {', '.join(TARGETS)}", f"did you mean {close[0]!r}?" if close else "choose one of them"
+            f"must be one of {', '.join(known)}", f"did you mean {close[0]!r}?" if close else "choose one of them"
         )
     return name
 
 
 TargetName = Annotated[str, AfterValidator(_target_name), WithJsonSchema({"enum": list(TARGETS)})]
+TargetWord = Annotated[str, AfterValidator(_target_word), WithJsonSchema({"enum": [*TARGETS, *WORDS]})]
 
 
 def _as_matrix(value: object) -> object:

@@ -19,15 +19,26 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from activeph.config.fields import Count, ForceConstants, Name, Supercell, TargetName, Temperatures, folder_word
+from activeph.config.fields import (
+    Count,
+    ForceConstants,
+    Name,
+    Supercell,
+    TargetName,
+    TargetWord,
+    Temperatures,
+    folder_word,
+)
 from activeph.config.renormalise import RenormaliseSection
 from activeph.execute.base import Executor
 from activeph.label.base import Labeler
 from activeph.models.base import Model
+from activeph.models.stress import with_stress
 from activeph.role import Role
 from activeph.sample.base import Sampler
 from activeph.section import InputPath, Section, wrong_value
 from activeph.select.base import Known, Selector
+from activeph.targets import spell_out
 
 
 class SystemSection(Section):
@@ -127,13 +138,13 @@ class Campaign(Section):
     """Seed of every random number of the campaign."""
     systems: Annotated[tuple[SystemSection, ...], Field(strict=False, min_length=1)]
     """Crystals of the campaign: structure files, or mappings with at least the key structure."""
-    targets: Annotated[tuple[TargetName, ...], Field(strict=False, min_length=1)] = (
+    targets: Annotated[tuple[TargetWord, ...], Field(strict=False, min_length=1)] = (
         "band_gap",
         "valence_band_maximum",
         "energy_per_atom",
         "hydrostatic_stress",
     )
-    """Properties that the model learns."""
+    """Properties that the model learns; stress stands for its six components."""
     temperatures: Temperatures = (150, 300, 450, 600)
     """Temperatures of the configurations in K."""
     arms: Annotated[dict[Name, Arm], Field(min_length=1)] = Field(default_factory=_default_arms, validate_default=True)
@@ -160,6 +171,11 @@ class Campaign(Section):
         """The file it was read from, so that later complaints can name the line."""
         return self._source
 
+    @property
+    def learner(self) -> Model:
+        """The model, with the stress tensor beside it where targets ask for that."""
+        return with_stress(self.model, self.targets)
+
     def read_from(self, source: Path) -> Campaign:
         """Return the same campaign that remembers its file."""
         campaign = self.model_copy()
@@ -174,7 +190,8 @@ class Campaign(Section):
 
     @field_validator("targets")
     @classmethod
-    def _targets_differ(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
+    def _targets_differ(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        targets = spell_out(words)
         _refuse_repeats(list(targets), "name each target once", "remove the repeated one")
         return targets
 

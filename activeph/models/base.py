@@ -19,7 +19,10 @@ class Predictor(Protocol):
 class Model(Protocol):
     """A recipe: how one member is trained, and how members together predict. Picklable, holds no weights."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """What a campaign file calls it."""
+        ...
 
     @property
     def members(self) -> int:

@@ -80,6 +80,17 @@ def _fit_one(errors: FloatArray, deviations: FloatArray) -> tuple[float, float]:
     return float(floors[best]), float(factors[best])
 
 
+def spread_out(draws: FloatArray, deviations: FloatArray) -> FloatArray:
+    """Return what members [K, B, P] add to the posterior mean: draws, with mean 0 and the given sample deviation.
+
+    So K members already have the posterior's mean and spread, not those of K random draws. Equal draws add nothing.
+    """
+    centred = draws - draws.mean(axis=0)
+    sample = np.sqrt(np.sum(centred**2, axis=0) / max(len(draws) - 1, 1))
+    equal = sample <= 1e-12 * (1e-12 + np.abs(draws).max(axis=0))
+    return np.where(equal, 0.0, centred / np.where(equal, 1.0, sample) * deviations)
+
+
 def take(dataset: Dataset, rows: IntArray | Sequence[int]) -> Dataset:
     """Return some rows of a dataset, in rising order."""
     wanted = np.zeros(len(dataset), dtype=bool)

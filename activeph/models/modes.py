@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from activeph.errors import InputError
-from activeph.models.calibration import Recalibration, fit_recalibration
+from activeph.models.calibration import Recalibration, fit_recalibration, spread_out
 from activeph.models.gaussian_process import Posterior, fit_posterior
 from activeph.models.invariants import invariants_of
 from activeph.models.scaling import Scaling, fit_scaling
@@ -144,7 +144,7 @@ class ModesPredictor:
         """Return members' values and features; raises InputError where the block's system has no modes."""
         invariants = self._evaluate(block)
         means, draws = zip(*(_evaluate_fit(fit, block.system, invariants) for fit in self._fits), strict=True)
-        scaled = np.array(means) + _spread_out(np.array(draws), self._deviations(block.system, invariants))
+        scaled = np.array(means) + spread_out(np.array(draws), self._deviations(block.system, invariants))
         members = np.stack([fit.scaling.backward(block, value) for fit, value in zip(self._fits, scaled, strict=True)])
         return Prediction(members, self._features(block.system, invariants), self.scale)
 
@@ -170,17 +170,6 @@ class ModesPredictor:
         projection = rng.normal(size=(inputs.shape[1], self._width))
         away = rng.normal(size=self._width) * np.sqrt(2.0 / self._width)
         return np.asarray(inputs @ projection / np.sqrt(inputs.shape[1] * self._width) + away)
-
-
-def _spread_out(draws: FloatArray, deviations: FloatArray) -> FloatArray:
-    """Return what members [K, B, P] add to the posterior mean: draws, with mean 0 and the given sample deviation.
-
-    So K members already have the posterior's mean and spread, not those of K random draws. Equal draws add nothing.
-    """
-    centred = draws - draws.mean(axis=0)
-    sample = np.sqrt(np.sum(centred**2, axis=0) / max(len(draws) - 1, 1))
-    equal = sample <= 1e-12 * (1e-12 + np.abs(draws).max(axis=0))
-    return np.where(equal, 0.0, centred / np.where(equal, 1.0, sample) * deviations)
 
 
 def _evaluate_fit(fit: ModesFit, system: str, invariants: FloatArray) -> tuple[FloatArray, FloatArray]:

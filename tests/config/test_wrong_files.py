@@ -155,7 +155,8 @@ WRONG = {
     "unknown target": (
         BASE + "targets: [band_gab]\n",
         "c.yaml:3: targets[0] must be one of band_gap, valence_band_maximum, conduction_band_minimum, energy_per_atom, "
-        "hydrostatic_stress but got 'band_gab'; did you mean 'band_gap'?",
+        "hydrostatic_stress, stress_xx, stress_yy, stress_zz, stress_yz, stress_xz, stress_xy, stress but got 'band_gab'; "
+        "did you mean 'band_gap'?",
     ),
     "target twice": (
         BASE + "targets: [band_gap, band_gap]\n",
