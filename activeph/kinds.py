@@ -20,6 +20,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "replay": "activeph.sample.replay:ReplaySampler",
         "mixture": "activeph.sample.mixture:MixtureSampler",
         "disorder": "activeph.sample.disorder:DisorderSampler",
+        "defects": "activeph.sample.defects:DefectsSampler",
         "md": "activeph.sample.md:MdSampler",
         "mode-scan": "activeph.sample.mode_scan:ModeScanSampler",
     },

@@ -1,4 +1,4 @@
-"""Crystals made ready before the first round: force constants labelled or read, and renormalised where asked."""
+"""Crystals made ready before the first round: force constants labelled or read, cells expanded, modes renormalised."""
 
 from __future__ import annotations
 
@@ -8,19 +8,45 @@ from pathlib import Path
 import numpy as np
 
 from activeph.config import SystemSection
-from activeph.errors import Paused
-from activeph.identity import aligned
-from activeph.labelling import obtain
+from activeph.errors import InputError
+from activeph.labelled_displacements import label_displacements
 from activeph.means import Means
-from activeph.records import Failure, FloatArray, System
+from activeph.quasi_harmonic import expanded_system
+from activeph.records import System
 from activeph.renormalisation import renormalised_system
-from activeph.store.ledger import label_key
-from activeph.systems import finite_displacements, load_system, with_force_constants, write_phonopy
+from activeph.sample.base import systems_of
+from activeph.systems import load_system, with_force_constants, write_phonopy
 
 
 def prepare_systems(means: Means) -> Mapping[str, System]:
-    """Return the campaign's systems; force constants that the labeler must give are labelled first."""
-    return {section.name: _prepare(section, means) for section in means.campaign.systems}
+    """Return the campaign's systems, and those that samplers make of them.
+
+    Force constants that the labeler must give are labelled first.
+    """
+    own = {section.name: _prepare(section, means) for section in means.campaign.systems}
+    return own | _derived(own, means)
+
+
+def _derived(own: Mapping[str, System], means: Means) -> dict[str, System]:
+    """Return the systems that samplers make of the campaign's own, such as defects; each is written like its host.
+
+    Raises:
+        InputError: one has the name of another system, or atoms that the labeler does not know.
+    """
+    samplers = [*(arm.sample for arm in means.campaign.arms.values()), means.campaign.test.sample]
+    made = (system for sampler in samplers for host in own.values() for system in systems_of(sampler, host))
+    found = {system.name: system for system in made if system.host}
+    check = getattr(means.campaign.label, "check", None)
+    for name, system in found.items():
+        if name in own:
+            raise InputError(f"systems must have different names but got {name!r} twice; give the crystal another name")
+        if check is not None:
+            check(system.supercell)
+        path = means.directory.system(name)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_phonopy(system, path)
+    return found
 
 
 def _prepare(section: SystemSection, means: Means) -> System:
@@ -30,27 +56,12 @@ def _prepare(section: SystemSection, means: Means) -> System:
         given = section.force_constants if isinstance(section.force_constants, Path) else None
         system = load_system(section.name, section.structure, section.supercell, given)
         if given is None:
-            system = with_force_constants(system, _label_displacements(system, section, means), section.displacement)
+            title, labeler = f"{section.name}: force constants", means.campaign.label
+            labels = label_displacements(system, section.displacement, labeler, title, means)
+            forces = np.array([label.forces for label in labels])
+            system = with_force_constants(system, forces, section.displacement)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_phonopy(system, path)
     system = load_system(section.name, section.structure, section.supercell, path)
+    system = expanded_system(system, section, path.parent, means)
     return renormalised_system(system, section, path.parent, means)
-
-
-def _label_displacements(system: System, section: SystemSection, means: Means) -> FloatArray:
-    """Return the forces [n, N, 3] in eV/Å of the finite displacements. Raises Paused where one of them has no label."""
-    labeler = means.campaign.label
-    configurations = finite_displacements(system, section.displacement)
-    with means.progress.stage(f"{section.name}: force constants", len(configurations)) as stage:
-        found = obtain(labeler, configurations, means.ledger, means.workers, lambda _: stage.advance())
-    forces = []
-    for configuration in configurations:
-        key = label_key(configuration, labeler.fingerprint)
-        outcome = found[key]
-        if isinstance(outcome, Failure):
-            raise Paused(
-                f"finite displacements of {section.name} must all converge but got {outcome.kind}: {outcome.message}; "
-                f"see {means.ledger.directory(key)}, or give force_constants as a file."
-            )
-        forces.append(aligned(outcome, configuration).forces)
-    return np.array(forces)

@@ -51,17 +51,22 @@ def effective_path(folder: Path, temperature: float) -> Path:
 
 def wanted_temperatures(campaign: Campaign) -> list[float]:
     """Return the temperatures (K), rising, at which any sampler of the campaign renormalises."""
+    return sampled_temperatures(campaign, "imaginary", "renormalise")
+
+
+def sampled_temperatures(campaign: Campaign, key: str, value: str) -> list[float]:
+    """Return the temperatures (K), rising, at which any sampler of the campaign has ``value`` under ``key``."""
     samplers = [*(arm.sample for arm in campaign.arms.values()), campaign.test.sample]
-    found = {T for sampler in samplers for T in _wanted(sampler, ())}
-    return sorted(found)
+    return sorted({T for sampler in samplers for T in _wanted(sampler, key, value, ())})
 
 
-def _wanted(sampler: Any, inherited: Sequence[float]) -> Iterator[float]:
+def _wanted(sampler: Any, key: str, value: str, inherited: Sequence[float]) -> Iterator[float]:
     temperatures = getattr(sampler, "temperatures", None) or inherited
-    if getattr(sampler, "imaginary", None) == "renormalise":
+    if getattr(sampler, key, None) == value:
         yield from temperatures
-    for part in getattr(sampler, "parts", ()):
-        yield from _wanted(part.sample, temperatures)
+    inner = [part.sample for part in getattr(sampler, "parts", ())]
+    for one in [*inner, sampler.sample] if hasattr(sampler, "sample") else inner:
+        yield from _wanted(one, key, value, temperatures)
 
 
 def _renormalise(system: System, section: SystemSection, folder: Path, means: Means) -> None:

@@ -52,7 +52,9 @@ def _systems(campaign: Campaign) -> list[System]:
     """Return the systems and tell about them; pools are opened where force constants are given already."""
     from ase.formula import Formula
 
+    from activeph.quasi_harmonic import expansion_temperatures
     from activeph.renormalisation import wanted_temperatures
+    from activeph.sample.base import systems_of
     from activeph.systems import load_system
 
     systems = []
@@ -61,9 +63,11 @@ def _systems(campaign: Campaign) -> list[System]:
         system = load_system(section.name, section.structure, section.supercell, given)
         formula = Formula.from_list(_symbols(system)).format("metal")
         click.echo(f"{section.name}: {formula}, supercell of {len(system.supercell.numbers)} atoms")
-        if given is not None and not wanted_temperatures(campaign):  # else they are not drawn from as they are
+        warm = wanted_temperatures(campaign) or expansion_temperatures(campaign)
+        if given is not None and not warm:  # else they are not drawn from as they are
             for sampler in [*(arm.sample for arm in campaign.arms.values()), campaign.test.sample]:
-                sampler.pool(system, 1, 0).block(0, 1)
+                for one in systems_of(sampler, system):
+                    sampler.pool(one, 1, 0).block(0, 1)
         systems.append(system)
     return systems
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from activeph.config import Campaign
 from activeph.labelling import obtain
+from activeph.quasi_harmonic import expansion_temperatures
 from activeph.records import Configuration, Failure, Label, System
 from activeph.renormalisation import wanted_temperatures
 from activeph.store.ledger import Ledger
@@ -64,10 +65,13 @@ def count_labels(campaign: Campaign, systems: Sequence[System]) -> dict[str, int
     """Return the largest number of calculations by what they are for."""
     counts = {f"arm {name}": campaign.budget.repeats * campaign.budget.labels for name in campaign.arms}
     counts["test set"] = campaign.test.n
-    temperatures = wanted_temperatures(campaign)
+    temperatures, warm = wanted_temperatures(campaign), expansion_temperatures(campaign)
     for section, system in zip(campaign.systems, systems, strict=True):
         if section.force_constants == "from-labeler":
             counts[f"force constants of {section.name}"] = len(finite_displacements(system, section.displacement))
+        if warm and section.quasi_harmonic.label is None and section.quasi_harmonic.files is None:
+            each = len(finite_displacements(system, section.displacement))
+            counts[f"quasi-harmonic cells of {section.name}"] = each * len(section.quasi_harmonic.strains)
         if temperatures and section.renormalise.label is None:
             rounds = section.renormalise.max_rounds * section.renormalise.draws
             counts[f"renormalisation of {section.name}"] = len(temperatures) * rounds

@@ -13,7 +13,8 @@ from activeph.errors import InputError
 
 if TYPE_CHECKING:
     from activeph.config import Campaign, SystemSection
-    from activeph.records import System
+    from activeph.records import Block, System
+    from activeph.sample.base import Sampler
 
 PICTURES = (".png", ".svg", ".pdf")
 POOL_SHOWN = 1024  # candidates looked at per arm
@@ -39,8 +40,10 @@ def command(file: Path, output: Path | None, picture: Path | None) -> None:
     for section in campaign.systems:
         system = _with_force_constants(campaign, section, output)
         _tell_frequencies(system)
+        _tell_cells(system)
         _tell_displacements(campaign, system)
-        _tell_pools(campaign, system)
+        for name, arm in campaign.arms.items():
+            _tell_pools(name, arm.sample, system)
         if picture is not None:
             click.echo(_draw(system, picture, len(campaign.systems) > 1))
 
@@ -49,6 +52,7 @@ def _with_force_constants(campaign: Campaign, section: SystemSection, output: Pa
     """Return the system with the force constants that its file or the run directory holds, and tell which they are."""
     from activeph.config.resume import check_same_crystal
     from activeph.document import shown
+    from activeph.quasi_harmonic import with_stored_cells
     from activeph.renormalisation import with_stored
     from activeph.systems import load_system
 
@@ -63,7 +67,7 @@ def _with_force_constants(campaign: Campaign, section: SystemSection, output: Pa
     if run.campaign.exists():
         check_same_crystal(campaign, section.name, run)
     system = load_system(section.name, section.structure, section.supercell, path)
-    system = with_stored(system, section, stored.parent)
+    system = with_stored_cells(with_stored(system, section, stored.parent), stored.parent)
     renormalised = ", ".join(f"{temperature:g} K" for temperature in sorted(system.effective_force_constants))
     click.echo(
         f"{section.name}: force constants of {shown(path)} in a supercell of {len(system.supercell.numbers)} atoms"
@@ -85,52 +89,66 @@ def _tell_frequencies(system: System) -> None:
 
 
 def _tell_displacements(campaign: Campaign, system: System) -> None:
-    """Print rms displacements at the campaign's temperatures, under the policy of its first sampler that has one."""
+    """Print rms displacements at the campaign's temperatures, as its first thermal sampler has them."""
     from ase.data import chemical_symbols
 
-    from activeph.phonons.modes import harmonic_modes
-    from activeph.phonons.thermal import rms_per_species, thermal_amplitudes
-    from activeph.sample.phonon import effective_system
+    from activeph.phonons.thermal import rms_per_species
+    from activeph.sample.phonon import PhononSampler
 
     samplers: list[Any] = [arm.sample for arm in campaign.arms.values()]
-    policy = next((sampler for sampler in samplers if hasattr(sampler, "imaginary")), None)
-    choice = (policy.statistics, policy.imaginary, policy.floor) if policy else ("quantum", "refuse", 0.5)
-    modes = harmonic_modes(system)
+    policy = next((sampler for sampler in samplers if hasattr(sampler, "ensembles")), PhononSampler())
     numbers = system.supercell.numbers[system.primitive_atoms]
     for temperature in campaign.temperatures:
         try:
-            if choice[1] == "renormalise":
-                modes = harmonic_modes(effective_system(system, temperature))
-            amplitudes = thermal_amplitudes(modes, temperature, *choice)
+            sampler = policy.model_copy(update={"temperatures": (temperature,), "amplitude": 1.0})
+            ((modes, amplitudes),) = sampler.ensembles(system)
         except InputError as error:
             click.echo(f"  no thermal displacements: {error}")
             return
         sizes = rms_per_species(modes, amplitudes, numbers)
         words = ", ".join(f"{chemical_symbols[number]} {size:.3f} Å" for number, size in sizes.items())
-        click.echo(f"  rms displacement at {temperature:g} K ({choice[0]}): {words}")
+        click.echo(f"  rms displacement at {temperature:g} K ({policy.statistics}): {words}")
 
 
-def _tell_pools(campaign: Campaign, system: System) -> None:
-    """Print how far the candidates of each arm lie from their sites, and how many draws the guards refuse."""
+def _tell_cells(system: System) -> None:
+    """Print the quasi-harmonic cells."""
+    import numpy as np
+
+    for temperature, warm in sorted(system.thermal_cells.items()):
+        strain = float(np.trace(warm.strain) / 3)
+        lengths = ", ".join(f"{length:.4f}" for length in np.linalg.norm(system.unit_cell.cell * (1 + strain), axis=1))
+        click.echo(f"  quasi-harmonic cell at {temperature:g} K: all lengths {strain:+.2%}, unit cell {lengths} Å")
+
+
+def _tell_pools(name: str, sampler: Sampler, host: System) -> None:
+    """Print how far the candidates of an arm lie from their sites, and how many draws the guards refuse."""
+    from activeph.sample.base import systems_of
+
+    try:
+        systems = systems_of(sampler, host)
+    except InputError as error:
+        click.echo(f"  arm {name}: no candidates: {error}")
+        return
+    for system in systems:
+        where = f"arm {name}" if system is host else f"arm {name}, {system.name}"
+        try:
+            pool: Any = sampler.pool(system, POOL_SHOWN, 0)
+            if hasattr(pool, "draw"):  # else a file, or dynamics that would take long
+                click.echo(f"  {where}: {_amplitudes(pool.block(0, POOL_SHOWN), system, pool.refused_share())}")
+        except InputError as error:
+            click.echo(f"  {where}: no candidates: {error}")
+
+
+def _amplitudes(block: Block, system: System, refused: float) -> str:
     import numpy as np
     from ase.data import chemical_symbols
 
-    for name, arm in campaign.arms.items():
-        try:
-            pool: Any = arm.sample.pool(system, POOL_SHOWN, 0)
-            if not hasattr(pool, "draw"):  # a file, or dynamics that would take long
-                continue
-            block, refused = pool.block(0, POOL_SHOWN), pool.refused_share()
-        except InputError as error:
-            click.echo(f"  arm {name}: no candidates: {error}")
-            continue
-        squares = ((block.positions - system.supercell.positions) ** 2).sum(axis=2)
-        numbers = system.supercell.numbers
-        sizes = {int(Z): float(np.sqrt(squares[:, numbers == Z].mean())) for Z in np.unique(numbers)}
-        words = ", ".join(f"{chemical_symbols[number]} {size:.3f} Å" for number, size in sizes.items())
-        click.echo(
-            f"  arm {name}: rms displacement over all temperatures {words}; guards refuse {refused:.1%} of draws"
-        )
+    strains = np.linalg.inv(system.supercell.cell) @ block.cells
+    squares = ((block.positions - system.supercell.positions @ strains) ** 2).sum(axis=2)
+    numbers = system.supercell.numbers
+    sizes = {int(Z): float(np.sqrt(squares[:, numbers == Z].mean())) for Z in np.unique(numbers)}
+    words = ", ".join(f"{chemical_symbols[number]} {size:.3f} Å" for number, size in sizes.items())
+    return f"rms displacement over all temperatures {words}; guards refuse {refused:.1%} of draws"
 
 
 def _draw(system: System, picture: Path, several: bool) -> Path:

@@ -29,6 +29,7 @@ from activeph.config.fields import (
     Temperatures,
     folder_word,
 )
+from activeph.config.quasi_harmonic import QuasiHarmonicSection
 from activeph.config.renormalise import RenormaliseSection
 from activeph.execute.base import Executor
 from activeph.label.base import Labeler
@@ -57,6 +58,8 @@ class SystemSection(Section):
     """Finite displacement for from-labeler, in Å."""
     renormalise: RenormaliseSection = RenormaliseSection()
     """How force constants are renormalised where a sampler has `imaginary: renormalise`."""
+    quasi_harmonic: QuasiHarmonicSection = QuasiHarmonicSection()
+    """How the cell at each temperature is found where a sampler has `expansion: quasi-harmonic`."""
 
     @model_validator(mode="before")
     @classmethod

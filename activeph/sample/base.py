@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from activeph.records import Block, Candidate, System
 
@@ -26,13 +26,35 @@ class Pool(Protocol):
 
 
 class Sampler(Protocol):
-    """Proposes configurations of one system. Implementations are :class:`activeph.section.Section` classes."""
+    """Proposes configurations of one system. Implementations are :class:`activeph.section.Section` classes.
+
+    A sampler of configurations with other atoms than the campaign's crystals have (defects) also has a method
+    ``systems(host) -> tuple[System, ...]``: the systems it makes of a crystal, whose pools it is asked for instead.
+    """
 
     kind: str
 
     def pool(self, system: System, n: int, seed: int) -> Pool:
         """Return a pool of ``n`` candidates (a finite source may give fewer). Raises InputError where it cannot."""
         ...
+
+
+def systems_of(sampler: Sampler, host: System) -> tuple[System, ...]:
+    """Return the systems that a sampler proposes configurations of, given a crystal of the campaign.
+
+    Raises:
+        InputError: the crystal does not have what the sampler changes in it.
+    """
+    made: Callable[[System], tuple[System, ...]] | None = getattr(sampler, "systems", None)
+    return (host,) if made is None else made(host)
+
+
+def informed(sampler: Any, temperatures: tuple[float, ...] | None) -> Sampler:
+    """Return a sampler inside another one with that one's temperatures, where it names none itself."""
+    if "temperatures" in type(sampler).model_fields and sampler.temperatures is None:
+        sampler = sampler.model_copy(update={"temperatures": temperatures})
+    known: Sampler = sampler
+    return known
 
 
 def pick(pool: Pool, indices: Sequence[int]) -> list[Candidate]:

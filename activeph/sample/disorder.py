@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from activeph.errors import InputError
-from activeph.records import FloatArray, IntArray, System
+from activeph.records import FloatArray, IntArray, System, ThermalCell
 from activeph.sample.drawn import DrawnPool, Proposal, pool_name
 from activeph.sample.phonon import Thermal
 from activeph.section import InputPath
@@ -36,7 +36,8 @@ class DisorderSampler(Thermal):
     end_member: InputPath | None = None
     """Structure with all sites replaced, in the same unit cell; null: only species and masses change."""
     end_member_force_constants: InputPath | None = None
-    """Its force constants (any phonopy file); null: those of the system."""
+    """Its force constants (any phonopy file); null: those of the system. Where the system has force constants for each
+    temperature (`renormalise`, quasi-harmonic expansion), give those that hold at the temperatures in use."""
 
     def pool(self, system: System, n: int, seed: int) -> DisorderPool:
         """Return ``n`` candidates.
@@ -56,7 +57,7 @@ class DisorderSampler(Thermal):
             )
         other = end_member(system, replaced, by, self.end_member, self.end_member_force_constants)
         counts = self._counts(len(sites))
-        averages = [_average(system, other, sites, count) for count in range(len(sites) + 1)]
+        averages = [self._average(system, other, sites, count) for count in range(len(sites) + 1)]
         ensembles = [
             ensemble if count in counts else None
             for count, average in enumerate(averages)
@@ -82,6 +83,32 @@ class DisorderSampler(Thermal):
             binomial=self.composition is None,
             averages=tuple(averages),
             places=places,
+        )
+
+    def _average(self, system: System, other: System, sites: IntArray, count: int) -> System:
+        """Return the crystal between two ends with ``count`` sites replaced: cell, places, masses, force constants."""
+        x = count / len(sites)
+        ours, theirs = system.supercell, other.supercell
+        fractions = ours.positions @ np.linalg.inv(ours.cell)
+        shift = theirs.positions @ np.linalg.inv(theirs.cell) - fractions
+        cell = (1 - x) * ours.cell + x * theirs.cell
+        places = (fractions + x * (shift - np.rint(shift))) @ cell
+        unit = dataclasses.replace(system.unit_cell, cell=(1 - x) * system.unit_cell.cell + x * other.unit_cell.cell)
+        far = None if self.end_member_force_constants is None else other.force_constants
+
+        def mean(constants: FloatArray) -> FloatArray:
+            return constants if far is None else (1 - x) * constants + x * far
+
+        effective = {T: mean(constants) for T, constants in system.effective_force_constants.items()}
+        warm = {T: ThermalCell(one.strain, mean(one.force_constants)) for T, one in system.thermal_cells.items()}
+        return dataclasses.replace(
+            system,
+            unit_cell=unit,
+            supercell=dataclasses.replace(ours, positions=places, cell=cell),
+            masses=(1 - x) * system.masses + x * other.masses,
+            force_constants=None if system.force_constants is None else mean(system.force_constants),
+            effective_force_constants=effective,
+            thermal_cells=warm,
         )
 
     def _counts(self, n_sites: int) -> IntArray:
@@ -121,8 +148,7 @@ class DisorderPool(DrawnPool):
         strains = np.linalg.inv(origin.cell) @ cells - np.eye(3)
         sites = np.array([average.supercell.positions for average in self.averages])[counts]
         shifts = sites - origin.positions @ (np.eye(3) + strains)  # internal coordinates between the ends
-        volume = float(abs(np.linalg.det(origin.cell)))
-        more = self.settings.strains(bits, self.temperatures[turn], volume)
+        more = self.settings.strains(bits, self.temperatures[turn], self.system)
         if more is not None:
             strains = (np.eye(3) + strains) @ (np.eye(3) + more) - np.eye(3)
         return Proposal(displacements + shifts, strains, species)
@@ -138,28 +164,6 @@ class DisorderPool(DrawnPool):
         species = np.tile(self.system.supercell.numbers, (n, 1))
         species[:, self.sites] = np.where(chosen, self.by, species[:, self.sites])
         return species
-
-
-def _average(system: System, other: System, sites: IntArray, count: int) -> System:
-    """Return the crystal between two ends with ``count`` sites replaced: cell, places, masses, force constants."""
-    x = count / len(sites)
-    ours, theirs = system.supercell, other.supercell
-    fractions = ours.positions @ np.linalg.inv(ours.cell)
-    shift = theirs.positions @ np.linalg.inv(theirs.cell) - fractions
-    cell = (1 - x) * ours.cell + x * theirs.cell
-    places = (fractions + x * (shift - np.rint(shift))) @ cell
-    unit = dataclasses.replace(system.unit_cell, cell=(1 - x) * system.unit_cell.cell + x * other.unit_cell.cell)
-    return dataclasses.replace(
-        system,
-        unit_cell=unit,
-        supercell=dataclasses.replace(ours, positions=places, cell=cell),
-        masses=(1 - x) * system.masses + x * other.masses,
-        force_constants=_mean(system.force_constants, other.force_constants, x),
-    )
-
-
-def _mean(first: FloatArray | None, second: FloatArray | None, x: float) -> Any:
-    return None if first is None or second is None else (1 - x) * first + x * second
 
 
 def _number(symbol: str) -> int:

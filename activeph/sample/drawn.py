@@ -112,8 +112,7 @@ class DrawnPool:
     def _propose(self, bits: np.random.SFC64, turn: IntArray, species: IntArray | None) -> Proposal:
         """Return fresh configurations for indices [B] into the temperatures; ``species`` of a refused draw stay."""
         displacements = self.draw(bits, turn)
-        volume = float(abs(np.linalg.det(self.system.supercell.cell)))
-        return Proposal(displacements, self.settings.strains(bits, self.temperatures[turn], volume))
+        return Proposal(displacements, self.settings.strains(bits, self.temperatures[turn], self.system))
 
     def _accepted(self, number: int) -> tuple[Proposal, int]:
         """Return the configurations of a whole block, and how many draws were refused on the way."""
@@ -161,4 +160,6 @@ def _arrays(system: System) -> list[NDArray[Any]]:
     constants = [] if system.force_constants is None else [system.force_constants]
     for temperature in sorted(system.effective_force_constants):
         constants += [np.array(temperature), system.effective_force_constants[temperature]]
+    for temperature, warm in sorted(system.thermal_cells.items()):
+        constants += [np.array(temperature), warm.strain, warm.force_constants]
     return [cell.numbers, cell.positions, cell.cell, system.masses, *constants]

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from activeph.errors import InputError
 from activeph.records import Block, IntArray, System
 from activeph.role import Role
-from activeph.sample.base import Pool, Sampler
+from activeph.sample.base import Pool, Sampler, informed
 from activeph.sample.phonon import Kelvin
-from activeph.section import Section
+from activeph.section import Section, wrong_value
 from activeph.seeds import derive_seed
 
 _GOLDEN = (np.sqrt(5) - 1) / 2
@@ -24,9 +24,18 @@ class Part(Section):
     """One sampler of a mixture."""
 
     sample: Annotated[Sampler, Role("samplers")]
-    """Sampler of any kind."""
+    """Sampler of any kind but `defects`, which may hold a mixture instead."""
     weight: float = Field(1.0, gt=0)
     """Share of the candidates, relative to the other parts."""
+
+    @field_validator("sample")
+    @classmethod
+    def _keeps_the_atoms(cls, sample: Any) -> Any:
+        if hasattr(sample, "systems"):
+            raise wrong_value(
+                "must keep the atoms of the crystal", f"put the mixture inside {sample.kind}, under its key 'sample'"
+            )
+        return sample
 
 
 class MixtureSampler(Section):
@@ -52,7 +61,7 @@ class MixtureSampler(Section):
         pools = []
         for index, part in enumerate(self.parts):
             own_seed = derive_seed("mixture", seed, index) if len(self.parts) > 1 else seed
-            pool = self._informed(part.sample).pool(system, int(counts[index]), own_seed)
+            pool = informed(part.sample, self.temperatures).pool(system, int(counts[index]), own_seed)
             if pool.size < counts[index]:
                 raise InputError(
                     f"mixture must find {counts[index]} structures for its part {index + 1} ({part.sample.kind}) but "
@@ -60,12 +69,6 @@ class MixtureSampler(Section):
                 )
             pools.append(pool)
         return MixturePool(system, tuple(pools), owners)
-
-    def _informed(self, sampler: Any) -> Sampler:
-        if "temperatures" in type(sampler).model_fields and sampler.temperatures is None:
-            sampler = sampler.model_copy(update={"temperatures": self.temperatures})
-        informed: Sampler = sampler
-        return informed
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from pydantic import Field
 from activeph.errors import InputError
 from activeph.records import FloatArray, System
 from activeph.sample.drawn import DrawnPool, Guarded, pool_name
+from activeph.sample.strain import thermal_cell
 
 if TYPE_CHECKING:
     from activeph.phonons.modes import HarmonicModes
@@ -44,19 +45,25 @@ class Thermal(Guarded):
 
         Raises:
             InputError: no force constants or temperatures, imaginary modes that the policy refuses, or
-                `imaginary: renormalise` without force constants renormalised at a temperature.
+                no renormalised force constants or quasi-harmonic cell at a temperature where they are asked for.
         """
         from activeph.phonons.modes import harmonic_modes
         from activeph.phonons.thermal import thermal_amplitudes
 
-        renormalised = self.imaginary == "renormalise"
-        shared = None if renormalised else harmonic_modes(system)
         found = []
+        warm = self.imaginary == "renormalise" or self.expansion == "quasi-harmonic"
+        shared = None if warm else harmonic_modes(system)
         for T in self.temperatures_or_refuse():
-            modes = shared or harmonic_modes(effective_system(system, float(T)))
+            modes = shared or harmonic_modes(self._at(system, float(T)))
             amplitudes = thermal_amplitudes(modes, float(T), self.statistics, self.imaginary, self.floor)
             found.append((modes, self.amplitude * amplitudes))
         return found
+
+    def _at(self, system: System, temperature: float) -> System:
+        """Return the system with the force constants that belong to a temperature."""
+        if self.imaginary == "renormalise":
+            return effective_system(system, temperature)
+        return dataclasses.replace(system, force_constants=thermal_cell(system, temperature).force_constants)
 
 
 class PhononSampler(Thermal):

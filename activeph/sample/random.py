@@ -48,6 +48,11 @@ class RandomSampler(Thermal):
             deviations = np.array([_matched(system, *ensemble) for ensemble in self.ensembles(system)])
             deviations *= self._factors(system)
             return DrawnPool(name, system, n, seed, temperatures, _Normal(deviations), self)
+        if self.expansion == "quasi-harmonic":
+            raise InputError(
+                f"expansion must be a number for {distribution} displacements, which know no temperature, but got "
+                "quasi-harmonic; set `distribution: matched`"
+            )
         low, high = self._distances(distribution)
         draw = _Uniform(self.amplitude * self._factors(system), low, high, distribution == "one-sided")
         return DrawnPool(name, system, n, seed, np.array([np.nan]), draw, self)

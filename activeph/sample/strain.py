@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import numpy as np
 from pydantic import Field, model_validator
 
+from activeph.errors import InputError
 from activeph.phonons.units import BOLTZMANN
-from activeph.records import FloatArray
+from activeph.records import FloatArray, System, ThermalCell
 from activeph.section import Section, wrong_value
 
 GPA = 1 / 160.21766208  # eV/Å³
@@ -17,8 +20,9 @@ class Strained(Section):
 
     strain: float = Field(0.0, ge=0, le=0.2)
     """Standard deviation of each of the six components of a random homogeneous strain."""
-    expansion: float = Field(0.0, ge=-1e-3, le=1e-3)
-    """Linear thermal expansion coefficient in 1/K: at T all lengths are (1 + expansion T) times those of the file."""
+    expansion: Annotated[float, Field(ge=-1e-3, le=1e-3)] | Literal["quasi-harmonic"] = 0.0
+    """Linear thermal expansion coefficient in 1/K: at T all lengths are (1 + expansion T) times those of the file; or
+    quasi-harmonic: the cell of least free energy, and the force constants in it (`quasi_harmonic` of the system)."""
     bulk_modulus: float | None = Field(None, gt=0)
     """GPa; with `shear_modulus` the cell also fluctuates as it does at constant pressure (isotropic elasticity)."""
     shear_modulus: float | None = Field(None, gt=0)
@@ -35,8 +39,8 @@ class Strained(Section):
         """Whether any cell differs from that of the system."""
         return bool(self.strain or self.expansion or self.bulk_modulus)
 
-    def strains(self, bits: np.random.SFC64, temperatures: FloatArray, volume: float) -> FloatArray | None:
-        """Return strains [B, 3, 3] at temperatures [B] (K; NaN counts as none) of a cell of ``volume`` Å³.
+    def strains(self, bits: np.random.SFC64, temperatures: FloatArray, system: System) -> FloatArray | None:
+        """Return strains [B, 3, 3] of the system's cell at temperatures [B] (K; NaN counts as none).
 
         Fluctuations at zero pressure: the trace t has variance kT / (V B), each of the five orthonormal traceless
         components kT / (2 V G) (L. D. Landau, E. M. Lifshitz, Statistical Physics, §111, for an isotropic solid).
@@ -47,13 +51,38 @@ class Strained(Section):
         kelvin = np.nan_to_num(temperatures)
         values = self.strain * rng.standard_normal((len(kelvin), 6))
         result = values[:, [[0, 5, 4], [5, 1, 3], [4, 3, 2]]]
-        result += (self.expansion * kelvin)[:, None, None] * np.eye(3)
+        result += self._expanded(kelvin, system)
         if self.bulk_modulus is not None and self.shear_modulus is not None:
+            volume = float(abs(np.linalg.det(system.supercell.cell)))
             energy = BOLTZMANN * kelvin / volume  # eV/Å³
             trace = np.sqrt(energy / (self.bulk_modulus * GPA)) * rng.standard_normal(len(kelvin))
             shears = np.sqrt(energy / (2 * self.shear_modulus * GPA))[:, None] * rng.standard_normal((len(kelvin), 5))
             result += trace[:, None, None] * np.eye(3) / 3 + np.einsum("bk,kij->bij", shears, _TRACELESS)
         return np.asarray(result)
+
+    def _expanded(self, kelvin: FloatArray, system: System) -> FloatArray:
+        """Return the strain [B, 3, 3] that belongs to each temperature."""
+        if self.expansion != "quasi-harmonic":
+            return np.asarray((self.expansion * kelvin)[:, None, None] * np.eye(3))
+        levels, rows = np.unique(kelvin, return_inverse=True)
+        return np.array([thermal_cell(system, float(T)).strain for T in levels])[rows]
+
+
+def thermal_cell(system: System, temperature: float) -> ThermalCell:
+    """Return the quasi-harmonic cell of a system at a temperature (K).
+
+    Raises:
+        InputError: there is none within 0.5 K.
+    """
+    known = system.thermal_cells
+    nearest = min(known, key=lambda T: abs(T - temperature), default=None)
+    if nearest is None or abs(nearest - temperature) > 0.5:
+        listed = ", ".join(f"{T:g}" for T in sorted(known)) or "none"
+        raise InputError(
+            f"system {system.name!r} must have a quasi-harmonic cell at {temperature:g} K but got {listed}; "
+            "run the campaign, which finds it before anything is drawn"
+        )
+    return known[nearest]
 
 
 def _traceless() -> FloatArray:

@@ -1,28 +1,36 @@
 """Point defects as systems of their own: one per symmetry-distinct site, ready for every sampler and model.
 
 A defect changes which atoms there are, and a system is a fixed set of atoms; so a defect is a new system whose unit
-cell is the host's supercell. :func:`activeph.systems.files.write_system` makes it a line of a campaign file.
+cell is the host's supercell. Atoms around it stand where they stand in the host.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from activeph.errors import InputError
 from activeph.phonons.fit import full_force_constants
-from activeph.records import Configuration, FloatArray, IntArray, System
+from activeph.records import Configuration, FloatArray, IntArray, System, ThermalCell
 
 _SYMPREC = 1e-3  # Å
 _SAME_VOID = 0.3  # Å, Voronoi vertices closer than this are one void
+_SHELL = 1.2  # atoms up to this factor beyond the nearest one are neighbours of an interstitial
+
+Change = Callable[[FloatArray], FloatArray]
+"""From force constants of the host, between all pairs, to those of the defect."""
 
 
 def vacancies(system: System, symbol: str) -> list[System]:
     """Return the host without one atom of an element, one system per distinct site.
 
-    Force constants are the host's without the missing springs: what is left keeps the acoustic sum rule.
+    Springs are the host's with the missing atom integrated out: the others move, classically, exactly as they do in
+    the host, and a stable host stays stable. (Springs merely cut need not be: what is left of a long-ranged crystal
+    pushes into the hole.)
 
     Raises:
         InputError: the host has no such element.
@@ -32,12 +40,8 @@ def vacancies(system: System, symbol: str) -> list[System]:
         kept = np.delete(np.arange(len(system.masses)), atom)
         cell = system.supercell
         left = Configuration(cell.numbers[kept], cell.positions[kept], cell.cell)
-        constants = _full(system)
-        if constants is not None:
-            constants = constants[np.ix_(kept, kept)]
-            diagonal = np.arange(len(kept))
-            constants[diagonal, diagonal] -= constants.sum(axis=1)
-        found.append(_own_system(f"{system.name}-vacancy-{symbol}{number}", left, system.masses[kept], constants))
+        name = f"{system.name}-vacancy-{symbol}{number}"
+        found.append(_own_system(system, name, left, system.masses[kept], partial(_without, atom=atom)))
     return found
 
 
@@ -52,14 +56,16 @@ def substitutions(system: System, symbol: str, by: str) -> list[System]:
         numbers, masses = system.supercell.numbers.copy(), system.masses.copy()
         numbers[atom], masses[atom] = _element(by)
         cell = dataclasses.replace(system.supercell, numbers=numbers)
-        found.append(_own_system(f"{system.name}-{by}-on-{symbol}{number}", cell, masses, _full(system)))
+        found.append(_own_system(system, f"{system.name}-{by}-on-{symbol}{number}", cell, masses, _same))
     return found
 
 
 def interstitials(system: System, symbol: str, smallest: float = 1.2) -> list[System]:
     """Return the host with one atom more, one system per distinct void of radius ``smallest`` (Å) or more.
 
-    Voids are the Voronoi vertices of the crystal, largest first. No force constants: the new atom has none to inherit.
+    Voids are the Voronoi vertices of the crystal, largest first. The host cannot know the new atom's springs: it is
+    tied to its nearest neighbours by equal ones, as strongly altogether as the host's atoms (of its element, where
+    there are any) are to theirs, so that it swings about as far.
 
     Raises:
         InputError: ``symbol`` is no element, or no void is that large.
@@ -69,25 +75,79 @@ def interstitials(system: System, symbol: str, smallest: float = 1.2) -> list[Sy
     if len(places) == 0:
         raise InputError(f"interstitials need a void of radius {smallest:g} Å but {system.name!r} has none; lower it")
     cell = system.supercell
+    like = np.flatnonzero(cell.numbers == number)
+    if len(like) == 0:
+        like = np.arange(len(cell.numbers))
     return [
         _own_system(
+            system,
             f"{system.name}-interstitial-{symbol}{index}",
             Configuration(np.append(cell.numbers, number), np.vstack([cell.positions, place]), cell.cell),
             np.append(system.masses, mass),
-            None,
+            partial(_with_one_more, neighbours=_nearest(cell, place), like=like),
         )
         for index, place in enumerate(places, 1)
     ]
 
 
-def _own_system(name: str, cell: Configuration, masses: FloatArray, constants: FloatArray | None) -> System:
-    """Return a system whose supercell, unit cell and primitive cell are one."""
+def _own_system(host: System, name: str, cell: Configuration, masses: FloatArray, change: Change) -> System:
+    """Return a system whose supercell, unit cell and primitive cell are one; ``change`` makes its force constants."""
     n_atoms = len(cell.numbers)
-    return System(name, cell, cell, np.eye(3, dtype=np.int64), np.eye(3), masses, np.arange(n_atoms), constants)
+
+    def changed(constants: FloatArray) -> FloatArray:
+        return change(full_force_constants(host, constants))
+
+    return System(
+        name=name,
+        unit_cell=cell,
+        supercell=cell,
+        supercell_matrix=np.eye(3, dtype=np.int64),
+        primitive_matrix=np.eye(3),
+        masses=masses,
+        primitive_atoms=np.arange(n_atoms),
+        force_constants=None if host.force_constants is None else changed(host.force_constants),
+        effective_force_constants={T: changed(found) for T, found in host.effective_force_constants.items()},
+        thermal_cells={T: ThermalCell(w.strain, changed(w.force_constants)) for T, w in host.thermal_cells.items()},
+        host=host.name,
+    )
 
 
-def _full(system: System) -> FloatArray | None:
-    return None if system.force_constants is None else full_force_constants(system, system.force_constants)
+def _same(constants: FloatArray) -> FloatArray:
+    return constants
+
+
+def _without(constants: FloatArray, atom: int) -> FloatArray:
+    """Return force constants [N - 1, N - 1, 3, 3] of the other atoms while one follows them without inertia.
+
+    The Schur complement: its inverse is the block of the inverse, so it has the host's classical covariance. It keeps
+    symmetry, the acoustic sum rule and the sign of all eigenvalues.
+    """
+    kept = np.delete(np.arange(len(constants)), atom)
+    coupling = constants[kept, atom]  # [N - 1, 3, 3]
+    response = np.linalg.solve(constants[atom, atom], coupling.transpose(0, 2, 1))
+    return np.asarray(constants[np.ix_(kept, kept)] - np.einsum("iab,jbc->ijac", coupling, response))
+
+
+def _with_one_more(constants: FloatArray, neighbours: IntArray, like: IntArray) -> FloatArray:
+    """Return force constants [N + 1, N + 1, 3, 3] with a new atom on equal springs to its neighbours."""
+    n_atoms = len(constants)
+    stiffness = float(np.mean(np.trace(constants[like, like], axis1=1, axis2=2))) / 3
+    spring = max(stiffness, 0.1) / len(neighbours) * np.eye(3)  # eV/Å²; an unstable host gives no negative springs
+    result = np.zeros((n_atoms + 1, n_atoms + 1, 3, 3))
+    result[:n_atoms, :n_atoms] = constants
+    result[n_atoms, n_atoms] = spring * len(neighbours)
+    for atom in neighbours:
+        result[n_atoms, atom] -= spring
+        result[atom, n_atoms] -= spring
+        result[atom, atom] += spring
+    return result
+
+
+def _nearest(cell: Configuration, place: FloatArray) -> IntArray:
+    """Return the atoms that stand around a place, those twice that do so with two images."""
+    images = np.array(np.meshgrid(*[[-1, 0, 1]] * 3)).T.reshape(-1, 1, 3) @ cell.cell
+    lengths = np.linalg.norm(cell.positions + images - place, axis=2)
+    return np.nonzero(lengths < _SHELL * lengths.min())[1]
 
 
 def _distinct_atoms(system: System, symbol: str) -> IntArray:

@@ -110,24 +110,6 @@ def read_phonopy(name: str, path: Path) -> System:
     return system_of(name, _phonopy_yaml(path)[0])
 
 
-def write_system(system: System, folder: Path) -> tuple[Path, Path | None]:
-    """Write the structure and, where there are any, the force constants of a system for use in a campaign file.
-
-    Returns ``<name>.extxyz``, whose cell is the supercell (``supercell: [1, 1, 1]``), and ``<name>.yaml`` or None.
-    """
-    import ase
-    import ase.io
-
-    cell = system.supercell
-    structure = Path(folder) / f"{system.name}.extxyz"
-    ase.io.write(structure, ase.Atoms(cell.numbers, cell.positions, cell=cell.cell, pbc=True))
-    if system.force_constants is None:
-        return structure, None
-    constants = structure.with_suffix(".yaml")
-    write_phonopy(system, constants)
-    return structure, constants
-
-
 def _read(system: System, path: Path) -> tuple[Any, float, float]:
     """Return a phonopy object in Å and eV with symmetrised force constants, and how far they were from it."""
     from phonopy import file_IO

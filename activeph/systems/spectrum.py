@@ -95,11 +95,14 @@ def plot_spectra(spectra: Mapping[str, Spectrum], path: Path) -> None:
 
 
 def effective_spectra(system: System) -> dict[str, Spectrum]:
-    """Return the harmonic spectrum and those of all renormalised force constants of a system, by name."""
+    """Return the harmonic spectrum of a system and those of all its force constants at temperatures, by name."""
     spectra = {"harmonic": spectrum(system)}
     for temperature in sorted(system.effective_force_constants):
         constants = system.effective_force_constants[temperature]
         spectra[f"{temperature:g} K"] = spectrum(dataclasses.replace(system, force_constants=constants))
+    for temperature, warm in sorted(system.thermal_cells.items()):
+        expanded = dataclasses.replace(system, force_constants=warm.force_constants)
+        spectra[f"{temperature:g} K, expanded"] = spectrum(expanded)
     return spectra
 
 

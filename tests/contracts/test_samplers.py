@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from activeph.records import System
-from activeph.sample.base import Sampler, pick
+from activeph.sample.base import Sampler, pick, systems_of
+from activeph.sample.defects import DefectsSampler
 from activeph.sample.disorder import DisorderSampler
 from activeph.sample.mixture import MixtureSampler
 from activeph.sample.mode_scan import ModeScanSampler
@@ -34,6 +35,10 @@ SAMPLERS: dict[str, Callable[[Path], Sampler]] = {
     "random-uniform": lambda file: RandomSampler(distribution="uniform", distance=0.2),
     "random-one-sided": lambda file: RandomSampler(distribution="one-sided", distance=(0.1, 0.4)),
     "disorder": lambda file: DisorderSampler(temperatures=(300.0, 600.0), replace="O", by="S", strain=0.01),
+    "defects-vacancy": lambda file: DefectsSampler(vacancies=["O"], temperatures=(300.0, 600.0)),
+    "defects-interstitial": lambda file: DefectsSampler(
+        interstitials=["Li"], sample={"kind": "random", "strain": 0.01}, temperatures=(300.0, 600.0)
+    ),
     "mode-scan": lambda file: ModeScanSampler(temperatures=(300.0, 600.0)),
     "mixture": lambda file: MixtureSampler(
         parts=[{"sample": "phonon", "weight": 2.0}, {"sample": {"kind": "random", "distribution": "uniform"}}],
@@ -44,15 +49,10 @@ SAMPLERS: dict[str, Callable[[Path], Sampler]] = {
 
 
 @pytest.fixture(scope="module")
-def system(crystal: Callable[..., System]) -> System:
-    return crystal("perovskite")
-
-
-@pytest.fixture(scope="module")
-def file(system: System, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(crystal: Callable[..., System], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("replay") / "labelled.extxyz"
     rng = np.random.default_rng(0)
-    cell = system.supercell
+    cell = crystal("perovskite").supercell
     frames = []
     for i in range(N):
         u = rng.normal(size=cell.positions.shape) * 0.05
@@ -68,13 +68,20 @@ def sampler(request: pytest.FixtureRequest, file: Path) -> Sampler:
     return SAMPLERS[request.param](file)
 
 
+@pytest.fixture
+def system(crystal: Callable[..., System], sampler: Sampler) -> System:
+    """The crystal, or what the sampler makes of it."""
+    return systems_of(sampler, crystal("perovskite"))[0]
+
+
 def test_a_block_has_the_shapes_of_the_records(sampler: Sampler, system: System) -> None:
     block = sampler.pool(system, N, 1).block(10, 17)
     assert block.system == system.name
-    assert block.positions.shape == (7, 40, 3)
+    n_atoms = {"defects": len(system.masses)}.get(sampler.kind, 40)
+    assert block.positions.shape == (7, n_atoms, 3)
     assert block.positions.dtype == np.float64
     assert block.cells.shape == (7, 3, 3)
-    assert block.species.shape == (7, 40)
+    assert block.species.shape == (7, n_atoms)
     assert block.temperatures.shape == (7,)
     changed = block.species != system.supercell.numbers
     assert changed.any() == (sampler.kind == "disorder")

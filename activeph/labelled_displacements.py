@@ -1,0 +1,33 @@
+"""Labels of finite displacements, through the ledger: what force constants are made of."""
+
+from __future__ import annotations
+
+from activeph.errors import Paused
+from activeph.identity import aligned
+from activeph.label.base import Labeler
+from activeph.labelling import obtain
+from activeph.means import Means
+from activeph.records import Failure, Label, System
+from activeph.store.ledger import label_key
+from activeph.systems import finite_displacements
+
+
+def label_displacements(system: System, distance: float, labeler: Labeler, title: str, means: Means) -> list[Label]:
+    """Return the labels of :func:`activeph.systems.finite_displacements`, the undisplaced crystal first.
+
+    ``distance`` is in Å. Raises Paused where one of them has no label.
+    """
+    configurations = finite_displacements(system, distance)
+    with means.progress.stage(title, len(configurations)) as stage:
+        found = obtain(labeler, configurations, means.ledger, means.workers, lambda _: stage.advance())
+    labels = []
+    for configuration in configurations:
+        key = label_key(configuration, labeler.fingerprint)
+        outcome = found[key]
+        if isinstance(outcome, Failure):
+            raise Paused(
+                f"finite displacements of {system.name} must all converge but got {outcome.kind}: {outcome.message}; "
+                f"see {means.ledger.directory(key)}, or give force_constants as a file."
+            )
+        labels.append(aligned(outcome, configuration))
+    return labels

@@ -1,0 +1,133 @@
+"""A campaign whose cells expand as the crystal's vibrations have it, labelled or read, and resumed without paying."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from ase.build import bulk
+
+from activeph.build import run_campaign
+from activeph.errors import InputError
+from activeph.progress import NoProgress
+from activeph.quasi_harmonic import with_stored_cells
+from activeph.sample.phonon import PhononSampler
+from activeph.sample.random import RandomSampler
+from activeph.systems import load_system, write_phonopy
+
+
+@pytest.fixture(autouse=True)
+def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("activeph.build.draw_report", lambda directory: None)
+    monkeypatch.setattr("activeph.build._conclude", lambda directory: "")
+
+
+def _campaign(folder: Path, **quasi_harmonic: Any) -> Path:
+    bulk("Cu", cubic=True, a=3.6).write(folder / "Cu.vasp")
+    sampler = {"kind": "phonon", "expansion": "quasi-harmonic"}
+    content = {
+        "name": "warm",
+        "systems": [
+            {"structure": str(folder / "Cu.vasp"), "supercell": [2, 2, 2], "quasi_harmonic": quasi_harmonic},
+        ],
+        "temperatures": [300, 600],
+        "targets": ["energy_per_atom"],
+        "arms": {"phonon": {"sample": sampler, "select": "random"}},
+        "label": {"kind": "ase", "calculator": "ase.calculators.emt:EMT"},
+        "model": {"kind": "modes", "members": 2},
+        "budget": {"labels": 6, "initial": 6, "repeats": 1},
+        "pool": 50,
+        "test": {"sample": sampler, "n": 6},
+        "execute": "serial",
+    }
+    path = folder / "campaign.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("labelled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("activeph.build.draw_report", lambda directory: None)
+        patch.setattr("activeph.build._conclude", lambda directory: "")
+        run_campaign(_campaign(folder, strains=[-0.01, 0, 0.01, 0.02, 0.03]), folder / "run", NoProgress())
+    return folder
+
+
+def test_cells_are_labelled_written_and_drawn_in(done: Path) -> None:
+    folder = done / "run" / "systems" / "Cu"
+    for name in ("quasi-harmonic-300K.yaml", "quasi-harmonic-600K.yaml", "quasi-harmonic.csv", "quasi-harmonic.png"):
+        assert (folder / name).exists()
+    system = load_system("Cu", done / "Cu.vasp", [2, 2, 2], folder / "phonopy_params.yaml")
+    system = with_stored_cells(system, folder)
+    assert sorted(system.thermal_cells) == [300.0, 600.0]
+    strains = [float(system.thermal_cells[T].strain[0, 0]) for T in (300.0, 600.0)]
+    assert strains == pytest.approx([0.0036, 0.0104], abs=0.0004)
+    for sampler in (PhononSampler, RandomSampler):
+        block = sampler(temperatures=(300.0, 600.0), expansion="quasi-harmonic").pool(system, 2000, 1).block(0, 2000)
+        for T, strain in zip((300.0, 600.0), strains, strict=True):
+            rows = block.temperatures == T
+            expected = np.broadcast_to((1 + strain) * system.supercell.cell, (1000, 3, 3))
+            np.testing.assert_allclose(block.cells[rows], expected, atol=1e-9)
+            # the softer phonons of the expanded crystal move farther than those of the given cell would
+            u = block.positions[rows] - (1 + strain) * system.supercell.positions
+            plain = PhononSampler(temperatures=(T,)).pool(system, 1000, 1).block(0, 1000)
+            ratio = (u**2).mean() / ((plain.positions - system.supercell.positions) ** 2).mean()
+            assert 1.02 < ratio < 1.4
+    drawn = list((done / "run" / "labels").glob("*/*/label.json"))
+    assert len(drawn) == 6 + 6 + 5 * 2  # arm, test set, five volumes; the given cell's force constants cost nothing
+
+
+def test_a_second_start_pays_nothing(done: Path) -> None:
+    before = sorted((done / "run" / "labels").glob("*/*/label.json"))
+    (done / "run" / "systems" / "Cu" / "quasi-harmonic-600K.yaml").unlink()
+    (done / "run" / "journal.jsonl").unlink()
+    run_campaign(done / "campaign.yaml", done / "run", NoProgress())
+    assert (done / "run" / "systems" / "Cu" / "quasi-harmonic-600K.yaml").exists()
+    assert sorted((done / "run" / "labels").glob("*/*/label.json")) == before
+
+
+def test_volumes_from_files_give_the_same_cells(done: Path, tmp_path: Path) -> None:
+    from ase.calculators.emt import EMT
+
+    from activeph.systems import finite_displacements, with_force_constants
+    from activeph.systems.quasi_harmonic import stretched
+
+    copper = load_system("Cu", done / "Cu.vasp", [2, 2, 2])
+    files = []
+    for strain in (-0.01, 0.0, 0.01, 0.02, 0.03):
+        import ase
+
+        copy = stretched(copper, strain)
+        cells = finite_displacements(copy, 0.02)
+        atoms = [ase.Atoms(c.numbers, c.positions, cell=c.cell, pbc=True, calculator=EMT()) for c in cells]
+        copy = with_force_constants(copy, np.array([one.get_forces() for one in atoms]), 0.02)
+        write_phonopy(copy, tmp_path / f"{strain}.yaml")
+        energy = float(atoms[0].get_potential_energy()) / 8  # per unit cell
+        files.append({"force_constants": str(tmp_path / f"{strain}.yaml"), "energy": energy})
+    run_campaign(_campaign(tmp_path, files=files), tmp_path / "run", NoProgress())
+    mine, theirs = (
+        with_stored_cells(copper, folder / "run" / "systems" / "Cu").thermal_cells[300.0] for folder in (tmp_path, done)
+    )
+    np.testing.assert_allclose(mine.strain, theirs.strain, atol=1e-6)
+    np.testing.assert_allclose(mine.force_constants, theirs.force_constants, atol=1e-5)
+
+
+def test_strains_that_do_not_enclose_stop_before_any_file(tmp_path: Path) -> None:
+    path = _campaign(tmp_path, strains=[-0.04, -0.03, -0.02, -0.01])
+    with pytest.raises(InputError, match="must enclose the cell of least free energy at 300 K"):
+        run_campaign(path, tmp_path / "run", NoProgress())
+    assert not list((tmp_path / "run" / "systems" / "Cu").glob("quasi-harmonic*"))
+
+
+def test_uniform_displacements_know_no_thermal_cell(done: Path) -> None:
+    system = dataclasses.replace(load_system("Cu", done / "Cu.vasp", [2, 2, 2]))
+    with pytest.raises(InputError, match="which know no temperature, but got quasi-harmonic"):
+        RandomSampler(distribution="uniform", expansion="quasi-harmonic").pool(system, 5, 1)
+    with pytest.raises(InputError, match="must have a quasi-harmonic cell at 300 K but got none"):
+        PhononSampler(temperatures=(300.0,), expansion="quasi-harmonic").pool(system, 5, 1)
