@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from activeph.judgement import doubted
 from activeph.labelling import Losses
 from activeph.loop import Loop, dataset_of, member_paths, picks_at, step_pools
-from activeph.proposal import Request, choose_at_random, select, test_pools
+from activeph.proposal import Request, choose_at_random, label_seconds, select, test_pools
 from activeph.records import Failure
 from activeph.seeds import derive_seed
 from activeph.state import Pick, SetAside, State, Step, Trajectory, replacement_event
@@ -50,7 +50,10 @@ def request(loop: Loop, state: State, step: Step, n: int, labelled: Sequence[Pic
     """Return the wish of a step for ``n`` candidates beside those that are labelled already."""
     states = member_paths(loop, Step(step.arm, step.repeat, step.round - 1))
     blocks = dataset_of(loop, labelled).blocks
-    return Request(step, n, taken(state, step), states, blocks, _wave(state, step) if step in state.picks else 0)
+    wave = _wave(state, step) if step in state.picks else 0
+    needs_facts = getattr(loop.campaign.arms[step.arm].select, "needs_facts", False)
+    seconds = label_seconds(labelled, loop.ledger, loop.systems) if needs_facts else {}
+    return Request(step, n, taken(state, step), states, blocks, wave, seconds)
 
 
 def _failed(loop: Loop, state: State, step: Step | None) -> list[SetAside]:

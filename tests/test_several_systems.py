@@ -11,11 +11,14 @@ from ase.build import bulk
 from ase.io import write
 
 from activeph.build import run_campaign
+from activeph.config import load_campaign
 from activeph.entries import campaign_entries
+from activeph.loop import Loop
 from activeph.progress import NoProgress
 from activeph.proposal import label_seconds
+from activeph.replacement import request
 from activeph.rundir import RunDirectory
-from activeph.state import State, fold
+from activeph.state import State, Step, Trajectory, fold
 from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger
 from activeph.systems import read_phonopy
@@ -90,6 +93,20 @@ def test_measured_times_are_means_by_system(finished: RunDirectory) -> None:
     only = label_seconds([pick for pick in picks if pick.system == "Cu"], Ledger(finished.labels), systems)
     assert only == {"Cu": times["Cu"], "Al": pytest.approx(times["Cu"])}  # as many atoms
     assert label_seconds([], Ledger(finished.labels), systems) == {}
+
+
+def test_measured_times_reach_the_selector(finished: RunDirectory) -> None:
+    reached = state(finished)
+    systems = {name: read_phonopy(name, finished.system(name)) for name in LATTICE}
+    campaign = load_campaign(finished.root / "campaign.yaml")
+    journal, ledger = Journal(finished.journal), Ledger(finished.labels)
+    with campaign.execute.start(finished.root / "jobs") as workers:
+        loop = Loop(campaign, systems, finished, journal, ledger, workers, NoProgress())
+        for arm in ("cheap", "random"):
+            step = Step(arm, 0, 1)
+            wish = request(loop, reached, step, 6, reached.spent(Trajectory(arm, 0), before=1))
+            assert set(wish.seconds) == set(LATTICE)
+            assert min(wish.seconds.values()) > 0
 
 
 def test_labels_are_of_the_configurations_that_were_picked(finished: RunDirectory) -> None:
