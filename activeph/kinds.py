@@ -57,7 +57,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "executors": {
         "serial": "activeph.execute.serial:SerialExecutor",
         "processes": "activeph.execute.processes:ProcessExecutor",
-        "slurm": "activeph.execute.parsl_executor:SlurmExecutor",
+        "slurm": "activeph.execute.slurm_executor:SlurmExecutor",
         "parsl": "activeph.execute.parsl_executor:ParslExecutor",
     },
 }

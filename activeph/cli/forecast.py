@@ -120,13 +120,12 @@ def _workers(executor: Any) -> int:
     if executor.kind == "serial":
         return 1
     if hasattr(executor, "blocks"):
-        per_node = max(1, (executor.cores_per_node or 1) // executor.cores_per_label)
-        return int(per_node * executor.blocks * executor.nodes)
-    return int(getattr(executor, "workers", None) or len(os.sched_getaffinity(0)))
+        return int(executor.workers_per_node * executor.blocks * executor.nodes)
+    return int(getattr(executor, "n_workers", None) or len(os.sched_getaffinity(0)))
 
 
 def _cores(campaign: Campaign) -> int:
     """Return how many cores one label occupies."""
     execute: Any = campaign.execute
-    given = max(getattr(execute, "cores_per_label", 1), getattr(execute, "threads", 1))
+    given = max(getattr(execute, "cores_per_label", None) or 1, getattr(execute, "threads", 1))
     return int(max(given, getattr(campaign.label, "cores", 1)))

@@ -12,7 +12,7 @@ from activeph.errors import InputError
 
 if TYPE_CHECKING:
     from activeph.execute.driver_job import DriverJob
-    from activeph.execute.parsl_executor import SlurmExecutor
+    from activeph.execute.slurm_executor import SlurmExecutor
 
 
 @click.command("submit")
@@ -29,7 +29,7 @@ def command(file: Path, output: Path | None, walltime: str | None, resubmit: boo
     """
     from activeph.config import load_campaign
     from activeph.execute.driver_job import submit_driver
-    from activeph.execute.parsl_executor import SlurmExecutor
+    from activeph.execute.slurm_executor import SlurmExecutor
 
     campaign = load_campaign(file)
     if not isinstance(campaign.execute, SlurmExecutor):

@@ -31,6 +31,7 @@ from activeph.config.fields import (
 )
 from activeph.config.quasi_harmonic import QuasiHarmonicSection
 from activeph.config.renormalise import RenormaliseSection
+from activeph.config.shares import suited
 from activeph.execute.base import Executor
 from activeph.label.base import Labeler
 from activeph.models.base import Model
@@ -229,11 +230,7 @@ class Campaign(Section):
     @field_validator("execute")
     @classmethod
     def _labels_get_their_cores(cls, execute: Executor, info: ValidationInfo) -> Executor:
-        wanted = getattr(info.data.get("label"), "cores", None)
-        given = getattr(execute, "cores_per_label", wanted)
-        if given != wanted and wanted is not None:
-            raise wrong_value(f"must have cores_per_label {wanted} (label.cores)", "make them equal", str(given))
-        return execute
+        return suited(execute, info.data.get("label"))
 
     @field_validator("budget")
     @classmethod

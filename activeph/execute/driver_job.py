@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from activeph.errors import InputError
-from activeph.execute.parsl_executor import Duration, ask_slurm, seconds
+from activeph.execute.parsl_executor import Duration, seconds
+from activeph.execute.slurm_executor import ask_slurm
 from activeph.section import Section
 
 STOP_SECONDS = 300

@@ -31,3 +31,19 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+
+
+def gpu_environment(rank: int, gpus: int, base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables that leave worker ``rank`` (from 0) one of ``gpus`` GPUs; no variables without GPUs.
+
+    Where the scheduler has named the GPUs of the job already (in ``base``, default: this process's environment), it is
+    one of those.
+    """
+    if gpus == 0:
+        return {}
+    given = os.environ if base is None else base
+    names = [name for name in given.get(GPU_VARIABLES[0], "").split(",") if name] or [str(i) for i in range(gpus)]
+    return dict.fromkeys(GPU_VARIABLES, names[rank % min(gpus, len(names))])

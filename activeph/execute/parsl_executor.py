@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import inspect
 import re
-import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints
 
@@ -20,7 +20,22 @@ from activeph.execute.base import Workers
 from activeph.section import Section
 
 Duration = Annotated[str, StringConstraints(pattern=r"^(\d+-)?\d{1,3}:\d{2}:\d{2}$")]
-CANCEL_SECONDS = 60.0
+
+
+class Job(NamedTuple):
+    """A job as its scheduler sees it."""
+
+    number: str
+    state: str  # RUNNING, PENDING, ...
+    reason: str  # why it does not run
+
+
+def waiting_for(jobs: Sequence[Job]) -> str:
+    """Return one line about why tasks wait, nothing where a job runs or none is known."""
+    if not jobs or any(job.state == "RUNNING" for job in jobs):
+        return ""
+    told = ", ".join(f"job {job.number} is {job.state.lower()} ({job.reason})" for job in jobs)
+    return f"waiting for the scheduler: {told}"
 
 
 class PilotExecutor(Section):
@@ -32,14 +47,16 @@ class PilotExecutor(Section):
     """Jobs at a time, at most."""
     cores_per_node: int | None = Field(None, ge=1)
     """Cores to ask for on each node; by default whatever the scheduler gives, and one task at a time."""
-    cores_per_label: int = Field(1, ge=1)
-    """Cores of one task; give the labeler the same number as ``cores``."""
+    cores_per_label: int | None = Field(None, ge=1)
+    """Cores of one task, which decide how many run on a node at once; by default ``label.cores``."""
     gpus_per_node: int = Field(0, ge=0)
-    """Accelerators to share out among the workers of a node."""
+    """GPUs of each node. Every worker sees one of them: its own where there are no more workers than GPUs, else one
+    that it shares with as few others as can be."""
     walltime: Duration = "24:00:00"
     """Length of a job."""
     reserve: Duration | None = None
-    """Time at the end of a job in which no task is begun: at least as long as a label takes. Default: a quarter."""
+    """Time at the end of a job in which no task is begun: at least as long as a label takes, which is checked where
+    there is a ``label.timeout``. Default: a quarter of the walltime."""
     worker_init: str = ""
     """Shell lines that prepare a job, such as ``module load``."""
     address: str | None = None
@@ -61,27 +78,41 @@ class PilotExecutor(Section):
 
     @contextmanager
     def _running(self, directory: Path) -> Iterator[Workers]:
-        from activeph.execute.parsl_workers import parsl_workers, run_label
+        from activeph.execute.parsl_workers import parsl_workers
 
         directory.mkdir(parents=True, exist_ok=True)
         self._cancel(run_label(directory))  # blocks of a driver that was killed
+
+        def explain() -> str:
+            return waiting_for(self.jobs(directory))
+
         try:
-            with parsl_workers(self._provider(), directory, self._options()) as workers:
+            with parsl_workers(self._provider(), directory, self._options(), self.gpus_per_node, explain) as workers:
                 yield workers
         finally:
-            self._cancel(run_label(directory))
+            with suppress(InputError):  # a scheduler that does not answer now; the jobs notice that nobody is there
+                self._cancel(run_label(directory))
+
+    def jobs(self, directory: Path) -> list[Job]:
+        """Return the jobs of a run with this directory, as far as the scheduler can be asked."""
+        return []
+
+    @property
+    def label_seconds(self) -> int:
+        """How long a label may take that is begun at the last moment."""
+        return seconds(self.reserve) if self.reserve else seconds(self.walltime) // 4
+
+    @property
+    def workers_per_node(self) -> int:
+        """How many tasks run on a node at once."""
+        return max(1, (self.cores_per_node or 1) // (self.cores_per_label or 1))
 
     def _options(self) -> dict[str, Any]:
-        total = seconds(self.walltime)
-        reserve = seconds(self.reserve) if self.reserve else total // 4
-        options: dict[str, Any] = {
-            "max_workers_per_node": max(1, (self.cores_per_node or 1) // self.cores_per_label),
-            "drain_period": max(1, total - reserve),
+        return {
+            "max_workers_per_node": self.workers_per_node,
+            "drain_period": max(1, seconds(self.walltime) - self.label_seconds),
             "address": self.address,
         }
-        if self.gpus_per_node:
-            options["available_accelerators"] = self.gpus_per_node
-        return options
 
     def _worker_init(self) -> str:
         from activeph.execute.parsl_workers import shell_environment
@@ -95,67 +126,6 @@ class PilotExecutor(Section):
         """End jobs that carry the label, where the scheduler can be asked for names."""
 
 
-class SlurmExecutor(PilotExecutor):
-    """Jobs of Slurm, each a block of nodes."""
-
-    kind: Literal["slurm"] = "slurm"
-    partition: str | None = None
-    """Partition to submit to."""
-    account: str | None = None
-    """Account that pays."""
-    qos: str | None = None
-    """Quality of service."""
-    constraint: str | None = None
-    """Features that nodes must have."""
-    exclusive: bool = False
-    """Whole nodes."""
-    scheduler_options: str = ""
-    """Further ``#SBATCH`` lines."""
-
-    def check(self) -> None:
-        """Raise InputError where Slurm does not answer or the partition does not exist."""
-        partitions = ask_slurm(["sinfo", "-h", "-o", "%R"]).split()
-        if self.partition is not None and self.partition not in partitions:
-            raise InputError(
-                f"execute.partition must be one of {', '.join(sorted(set(partitions)))} but got {self.partition!r}; "
-                "correct it."
-            )
-
-    def _provider(self) -> Any:
-        from parsl.launchers import SingleNodeLauncher, SrunLauncher
-
-        from activeph.execute.slurm_provider import PatientSlurmProvider
-
-        return PatientSlurmProvider(
-            partition=self.partition,
-            account=self.account,
-            qos=self.qos,
-            constraint=self.constraint,
-            nodes_per_block=self.nodes,
-            cores_per_node=self.cores_per_node,
-            init_blocks=0,
-            min_blocks=0,
-            max_blocks=self.blocks,
-            walltime=self.walltime,
-            exclusive=self.exclusive,
-            scheduler_options=self.scheduler_options,
-            worker_init=self._worker_init(),
-            launcher=SrunLauncher() if self.nodes > 1 else SingleNodeLauncher(),
-            cmd_timeout=60,
-        )
-
-    def _cancel(self, label: str) -> None:
-        """Cancel all of the run's jobs and wait until they are gone, so that no task is calculated twice at once."""
-        end = time.monotonic() + CANCEL_SECONDS
-        while time.monotonic() < end:
-            lines = [line.split(maxsplit=1) for line in ask_slurm(["squeue", "--me", "-h", "-o", "%i %j"]).splitlines()]
-            jobs = [job for job, name in lines if label in name]
-            if not jobs:
-                return
-            ask_slurm(["scancel", *jobs])
-            time.sleep(1.0)
-
-
 class ParslExecutor(PilotExecutor):
     """Any other provider of Parsl: PBS, LSF, Grid Engine, Kubernetes, this machine."""
 
@@ -164,28 +134,53 @@ class ParslExecutor(PilotExecutor):
     """Import path, such as ``parsl.providers:PBSProProvider``."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Its arguments as Parsl documents them: queue, account, scheduler options."""
+    launcher: str | None = Field(None, pattern=r"^[\w.]+:\w+$")
+    """Import path of what starts the workers on every node of a block, such as ``parsl.launchers:MpiExecLauncher``;
+    needed with several nodes."""
+    launcher_options: dict[str, Any] = Field(default_factory=dict)
+    """Its arguments as Parsl documents them."""
+
+    def check(self) -> None:
+        """Raise InputError where provider or launcher cannot be made."""
+        self._provider()
 
     def _provider(self) -> Any:
-        import inspect
+        common = {
+            "nodes_per_block": self.nodes,
+            "init_blocks": 0,
+            "min_blocks": 0,
+            "max_blocks": self.blocks,
+            "walltime": clock(self.walltime),
+            "worker_init": self._worker_init(),
+        }
+        if self.launcher is not None:
+            common["launcher"] = _made("launcher", self.launcher, {}, self.launcher_options, "launcher_options")
+        return _made("provider", self.provider, common, self.options, "options")
 
-        module, _, name = self.provider.partition(":")
-        try:
-            maker = getattr(importlib.import_module(module), name)
-            known = inspect.signature(maker).parameters
-            common = {
-                "nodes_per_block": self.nodes,
-                "init_blocks": 0,
-                "min_blocks": 0,
-                "max_blocks": self.blocks,
-                "walltime": self.walltime,
-                "worker_init": self._worker_init(),
-            }
-            return maker(**{key: value for key, value in common.items() if key in known} | self.options)
-        except (ImportError, AttributeError, TypeError) as error:
-            raise InputError(
-                f"execute.provider must be a provider of Parsl with fitting options but got {self.provider!r} "
-                f"({error}); correct execute.provider or execute.options."
-            ) from error
+
+def _made(key: str, path: str, common: dict[str, Any], options: dict[str, Any], options_key: str) -> Any:
+    """Return an object of Parsl made with those of ``common`` that it knows and with all ``options``."""
+    module, _, name = path.partition(":")
+    try:
+        maker = getattr(importlib.import_module(module), name)
+        known = inspect.signature(maker).parameters
+        given = {name: _with_tuples(value) for name, value in options.items()}
+        return maker(**{name: value for name, value in common.items() if name in known} | given)
+    except Exception as error:  # whatever a provider thinks of its arguments
+        raise InputError(
+            f"execute.{key} must be a {key} of Parsl with fitting options but got {path!r} "
+            f"({error}); correct execute.{key} or execute.{options_key}."
+        ) from error
+
+
+def _with_tuples(value: Any) -> Any:
+    """Return a list of lists, which is how YAML writes them, as the list of tuples that Parsl wants."""
+    return [tuple(item) if isinstance(item, list) else item for item in value] if isinstance(value, list) else value
+
+
+def run_label(directory: Path) -> str:
+    """Return the name of a run's executor: it is in the names of its jobs, by which a later driver finds them."""
+    return f"activeph-{hashlib.sha256(str(directory.absolute()).encode()).hexdigest()[:10]}"
 
 
 def seconds(duration: str) -> int:
@@ -194,14 +189,7 @@ def seconds(duration: str) -> int:
     return ((int(days) * 24 + int(hours)) * 60 + int(minutes)) * 60 + int(rest)
 
 
-def ask_slurm(command: list[str]) -> str:
-    """Return what a program of Slurm prints. Raises InputError where there is none or it fails."""
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise InputError(f"Slurm must answer {command[0]} but got {error}; run on a host of the cluster.") from error
-    if answer.returncode != 0:
-        raise InputError(
-            f"Slurm must answer {command[0]} but got {answer.stderr.strip()[:200]!r}; ask your administrators."
-        )
-    return answer.stdout
+def clock(duration: str) -> str:
+    """Return a duration as Parsl reads it, hours and minutes without days; begun minutes are whole ones."""
+    minutes = max(1, -(-seconds(duration) // 60))
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:00"

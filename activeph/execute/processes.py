@@ -18,7 +18,7 @@ from typing import IO, Any, Literal
 from pydantic import Field
 
 from activeph.execute.base import Workers
-from activeph.execute.environment import available_cores, worker_environment
+from activeph.execute.environment import available_cores, gpu_environment, worker_environment
 from activeph.records import Done, Failed
 from activeph.section import Section
 
@@ -31,13 +31,23 @@ class ProcessExecutor(Section):
 
     kind: Literal["processes"] = "processes"
     workers: int | None = Field(None, ge=1)
-    """Number of processes; by default one per available core."""
+    """Number of processes; by default as many as the available cores allow, each with ``cores_per_label`` of them."""
+    cores_per_label: int | None = Field(None, ge=1)
+    """Cores that one task keeps busy; by default ``label.cores``."""
     threads: int = Field(1, ge=1)
     """Threads of the numerical libraries in each process."""
+    gpus: int = Field(0, ge=0)
+    """GPUs of this machine. Every process sees one of them: its own where there are no more processes than GPUs, else
+    one that it shares; work goes to processes with different GPUs first."""
+
+    @property
+    def n_workers(self) -> int:
+        """Number of processes at most."""
+        return self.workers or max(1, available_cores() // (self.cores_per_label or 1))
 
     def start(self, directory: Path | None = None) -> AbstractContextManager[Workers]:
         """Return the workers; processes start when there are tasks, end with the context, and leave no files."""
-        return _running(ProcessWorkers(self.workers or available_cores(), self.threads))
+        return _running(ProcessWorkers(self.n_workers, self.threads, self.gpus))
 
 
 @contextmanager
@@ -51,9 +61,10 @@ def _running(workers: ProcessWorkers) -> Iterator[Workers]:
 class ProcessWorkers:
     """A set of processes; each holds one task at a time."""
 
-    def __init__(self, n_workers: int, threads: int) -> None:
+    def __init__(self, n_workers: int, threads: int, gpus: int = 0) -> None:
         self._n_workers = n_workers
         self._threads = threads
+        self._gpus = gpus
         self._processes: list[_Process] = []
         self._n_calls = 0
 
@@ -95,9 +106,12 @@ class ProcessWorkers:
 
     def _idle(self, busy: dict[Connection, Any], n_tasks: int) -> list[_Process]:
         """Return processes without a task, starting missing ones."""
+        taken = {process.rank for process in self._processes}
+        free = (rank for rank in range(self._n_workers) if rank not in taken)  # a dead one's GPU goes to its successor
         while len(self._processes) < min(self._n_workers, n_tasks):
-            self._processes.append(_Process(self._threads))
-        return [process for process in self._processes if process.connection not in busy]
+            self._processes.append(_Process(next(free), self._threads, self._gpus))
+        idle = [process for process in self._processes if process.connection not in busy]
+        return sorted(idle, key=lambda process: process.rank)
 
     def _receive(self, process: _Process, index: int) -> Done | Failed:
         try:
@@ -119,7 +133,8 @@ class ProcessWorkers:
 class _Process:
     """One worker process and the driver's end of its socket."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, rank: int, threads: int, gpus: int) -> None:
+        self.rank = rank
         ours, theirs = socket.socketpair()
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         with theirs:
@@ -129,7 +144,7 @@ class _Process:
                 stdin=subprocess.DEVNULL,
                 stdout=self.log,
                 stderr=self.log,
-                env=worker_environment(threads),
+                env=worker_environment(threads) | gpu_environment(rank, gpus),
             )
         self.connection = Connection(ours.detach())
         self._call = 0

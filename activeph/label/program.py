@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from re import Pattern
 
 from activeph.errors import InputError, LabelFailed
 
@@ -29,14 +30,17 @@ def run_program(
     stdin: Path | None = None,
     timeout: float | None = None,
     environment: Mapping[str, str] | None = None,
+    without: Pattern[str] | None = None,
     accept: Collection[int] = (0,),
 ) -> int:
     """Run a command in a directory, standard output and errors into ``log_name`` there; return its exit status.
 
+    ``environment`` is added to this process's, less the variables whose names ``without`` matches at their beginning.
     Raises LabelFailed: ``timeout`` after that many seconds, ``crashed`` with the end of the log where the exit status
     is not one of ``accept`` or a signal ended it. The program and its children are ended with the worker.
     """
     log = directory / log_name
+    inherited = {name: value for name, value in os.environ.items() if without is None or not without.match(name)}
     with log.open("ab") as stream, open(stdin or os.devnull, "rb") as source:
         process = subprocess.Popen(
             list(command),
@@ -44,7 +48,7 @@ def run_program(
             stdin=source,
             stdout=stream,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **(environment or {})},
+            env={**inherited, **(environment or {})},
             start_new_session=True,
             preexec_fn=_death_signal(),
         )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shlex
+import socket
 import sys
 import time
 from abc import abstractmethod
@@ -19,6 +22,23 @@ from activeph.label.fingerprint import settings_fingerprint
 from activeph.label.program import require_program, run_program
 from activeph.records import Configuration, Label
 from activeph.section import Section
+
+LOCAL_LAUNCHERS = frozenset({"mpirun", "mpiexec", "mpiexec.hydra", "orterun", "prterun"})
+OF_THE_JOB = re.compile(
+    r"SLURM_(?!CONF$)|PBS_|LSB_|LSF_|PE_HOSTFILE|COBALT_|PMI_|PMIX_|PALS_|OMPI_COMM_|HYDI_|MPI_LOCAL"
+)
+"""Variables of a scheduler's job and of the launcher of our workers. Left to them, mpirun would count the one task that
+the job has for it, or spread a label over all nodes of the block from the first core on, as every other label does."""
+UNBOUND = {
+    "OMPI_MCA_hwloc_base_binding_policy": "none",  # Open MPI 4
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "PRTE_MCA_hwloc_default_binding_policy": "none",  # Open MPI 5
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "I_MPI_PIN": "off",  # Intel MPI
+    "I_MPI_HYDRA_BOOTSTRAP": "fork",
+    "HYDRA_BOOTSTRAP": "fork",  # MPICH
+}
+"""Several labels on one node must not be bound to the same cores: the worker's own share of them holds."""
 
 
 class ProgramLabeler(Section):
@@ -44,11 +64,13 @@ class ProgramLabeler(Section):
     ladder: tuple[dict[str, Any], ...] = Field((), strict=False)
     """Settings to try in turn where a calculation did not converge."""
     cores: int = Field(1, ge=1)
-    """MPI processes of one label."""
+    """MPI processes of one label, all on one node and of one thread each."""
     launcher: str = "mpirun -np {cores}"
-    """What starts the code on more than one core; ``{cores}`` is replaced. Use ``srun -n {cores}`` under Slurm."""
+    """What starts the code on more than one core; ``{cores}`` and ``{node}`` (this node's name) are replaced. With
+    ``mpirun`` or ``mpiexec``, which are kept from the job's own list of nodes and cores, any number of labels share a
+    job; where a cluster wants ``srun``: ``srun --overlap -w {node} -n {cores} -c 1 --mpi=pmix``."""
     timeout: float | None = Field(None, gt=0.0)
-    """Seconds after which a calculation is stopped and counts as failed."""
+    """Seconds after which a calculation is stopped and counts as failed; each rung of the ladder has as many."""
 
     @field_validator("kpts")
     @classmethod
@@ -120,14 +142,17 @@ class ProgramLabeler(Section):
 
     def _start(self, command: Sequence[str], workdir: Path, log_name: str | None = None, **options: Any) -> int:
         """Run the code, through the launcher on more than one core, one thread each; return its exit status."""
-        prefix = shlex.split(self.launcher.format(cores=self.cores)) if self.cores > 1 else []
-        environment = {"OMP_NUM_THREADS": "1", **options.pop("environment", {})}
+        node = os.environ.get("SLURMD_NODENAME") or socket.gethostname().partition(".")[0]
+        prefix = shlex.split(self.launcher.format(cores=self.cores, node=node)) if self.cores > 1 else []
+        is_local = bool(prefix) and Path(prefix[0]).name in LOCAL_LAUNCHERS
+        environment = {"OMP_NUM_THREADS": "1", **(UNBOUND if is_local else {}), **options.pop("environment", {})}
         return run_program(
             [*prefix, *command],
             workdir,
             log_name or self.LOG_NAME,
             timeout=self.timeout,
             environment=environment,
+            without=OF_THE_JOB if is_local else None,
             **options,
         )
 

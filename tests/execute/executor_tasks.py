@@ -62,3 +62,10 @@ class Unloadable:
 
     def __reduce__(self):
         return (int, ("not a number",))
+
+
+def note_job(task):
+    """Note the number of the job and the time, then work for a while."""
+    path, seconds = task
+    Path(path).write_text(f"{os.environ['SLURM_JOB_ID']} {time.time()}")
+    time.sleep(seconds)

@@ -3,7 +3,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,16 +12,17 @@ from pydantic import ValidationError
 from activeph.build import run_campaign
 from activeph.errors import InputError, Paused
 from activeph.execute.driver_job import DriverJob, driver_script, submit_driver
-from activeph.execute.parsl_executor import ParslExecutor, SlurmExecutor, seconds
+from activeph.execute.parsl_executor import ParslExecutor, seconds
+from activeph.execute.slurm_executor import SlurmExecutor
 from activeph.progress import NoProgress
 from activeph.records import Done, Failed, Label
 from activeph.store.ledger import Ledger
 
 HERE = Path(__file__).parent
-START = HERE.parents[1] / ".ci" / "start-slurm"
 sys.path.insert(0, str(HERE))
 
-from executor_tasks import misbehave, note_and_sleep, sleep, square  # noqa: E402
+from conftest import jobs, wait_for  # noqa: E402
+from executor_tasks import misbehave, sleep, square  # noqa: E402
 
 
 @pytest.mark.parametrize(("text", "value"), [("00:00:10", 10), ("24:00:00", 86400), ("2-01:00:05", 176405)])
@@ -57,28 +57,6 @@ def test_a_wrong_provider_is_named(tmp_path: Path) -> None:
         pass
 
 
-@pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmExecutor]:
-    """Give an executor on a cluster of one node, started for these tests unless there is one."""
-    directory = tmp_path_factory.mktemp("slurm")
-    for parent in (directory, *directory.parents[:3]):
-        parent.chmod(0o755)  # the authentication service runs as a user of its own
-    subprocess.run([START, directory], check=True, stdout=subprocess.DEVNULL)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SLURM_CONF", str(directory / "slurm.conf"))
-        yield SlurmExecutor(partition="test", cores_per_node=2, walltime="00:10:00")
-    subprocess.run([START, "stop", directory], check=True)
-
-
-@pytest.fixture(scope="module")
-def jobs_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("jobs")
-
-
-def jobs() -> list[str]:
-    return subprocess.run(["squeue", "-h", "-o", "%i"], capture_output=True, text=True, check=True).stdout.split()
-
-
 @pytest.mark.integration
 def test_tasks_run_in_a_job_that_ends_with_the_context(slurm: SlurmExecutor, jobs_directory: Path) -> None:
     with slurm.start(jobs_directory) as workers:
@@ -94,24 +72,13 @@ def test_tasks_run_in_a_job_that_ends_with_the_context(slurm: SlurmExecutor, job
     assert jobs() == []
 
 
-@pytest.mark.integration
-def test_tasks_of_a_cancelled_job_run_in_the_next(slurm: SlurmExecutor, jobs_directory: Path, tmp_path: Path) -> None:
-    with slurm.start(jobs_directory) as workers:
-        outcomes = workers.map(note_and_sleep, [(str(tmp_path / str(i)), 4.0) for i in range(2)])
-        subprocess.Popen(
-            ["bash", "-c", f"until [ -e {tmp_path}/0 ]; do sleep 0.2; done; squeue -h -o %i | xargs scancel"]
-        )
-        assert all(isinstance(outcome, Done) for outcome in outcomes)
-    assert len(list(tmp_path.glob("*.finished"))) == 2
-
-
 DRIVER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from executor_tasks import sleep
 from activeph.execute.driver_job import DriverJob, driver_script, submit_driver
-from activeph.execute.parsl_executor import SlurmExecutor
+from activeph.execute.slurm_executor import SlurmExecutor
 with SlurmExecutor.model_validate_json(sys.argv[2]).start(Path(sys.argv[3])) as workers:
     list(workers.map(sleep, [600.0]))
 """
@@ -133,21 +100,22 @@ def test_jobs_of_a_killed_driver_are_ended_by_the_next(slurm: SlurmExecutor, job
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("is_submitted", [True, False])
+@pytest.mark.parametrize("ending", ["exit 1", "sleep 30", "refused"])
 def test_a_submission_that_fails_after_all_or_not(
-    slurm: SlurmExecutor, jobs_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_submitted: bool
+    slurm: SlurmExecutor, jobs_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    """With sbatch reporting an error although the job is there, one job runs; without jobs the campaign pauses."""
-    real = shutil.which("sbatch") if is_submitted else "true"
-    (tmp_path / "sbatch").write_text(f'#!/bin/bash\necho called >> {tmp_path}/calls\n{real} "$@" >/dev/null\nexit 1\n')
+    """With sbatch failing or hanging although the job is there, one job runs; without jobs the campaign pauses."""
+    monkeypatch.setattr("activeph.execute.slurm_executor.COMMAND_SECONDS", 3)
+    body = "echo no such account >&2\nexit 1\n" if ending == "refused" else f'{shutil.which("sbatch")} "$@"\n{ending}\n'
+    (tmp_path / "sbatch").write_text(f"#!/bin/bash\necho called >> {tmp_path}/calls\n{body}")
     (tmp_path / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     with slurm.start(jobs_directory) as workers:
-        if is_submitted:
+        if ending != "refused":
             assert list(workers.map(square, [3])) == [Done(0, 9)]
             assert (tmp_path / "calls").read_text().count("called") == 1
         else:
-            with pytest.raises(Paused, match="the scheduler gives no jobs"):
+            with pytest.raises(Paused, match="the scheduler gives no jobs: .* the last says: .*no such account"):
                 list(workers.map(square, [3]))
 
 
@@ -234,13 +202,6 @@ def test_a_second_driver_is_not_submitted(slurm: SlurmExecutor, tmp_path: Path) 
         subprocess.run(["scancel", number], check=True)
     with pytest.raises(InputError, match="Slurm must answer sbatch but got .*partition"):
         submit_driver(file, tmp_path / "other", DriverJob(partition="no-such-partition"))
-
-
-def wait_for(condition: Callable[[], bool], limit: float = 30.0) -> None:
-    end = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 @pytest.mark.integration
