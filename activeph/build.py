@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from activeph.campaign import is_complete, run_rounds
-from activeph.config import check_inputs, load_campaign
+from activeph.config import Campaign, check_inputs, load_campaign
+from activeph.config.budget import cores_per_label
 from activeph.config.resume import open_run
 from activeph.entries import campaign_entries
+from activeph.errors import BudgetSpent, InputError, Paused
 from activeph.loop import Loop
 from activeph.means import Means
 from activeph.preparation import prepare_systems
 from activeph.progress import Progress
 from activeph.recovery import missing_records
-from activeph.rundir import RunDirectory
+from activeph.rundir import RunDirectory, write_bytes
 from activeph.state import fold
 from activeph.store.journal import Journal
-from activeph.store.ledger import Ledger
+from activeph.store.ledger import Ledger, ledger_of
 from activeph.store.lock import DirectoryLock
 from activeph.systems import read_phonopy
 
@@ -33,17 +37,40 @@ def run_campaign(path: Path, output: Path | None, progress: Progress) -> str:
     with DirectoryLock(directory.root):
         campaign = open_run(campaign, directory)
         journal = Journal(directory.journal)
-        ledger = Ledger(directory.labels)
+        ledger = _open_ledger(campaign, directory)
         state = fold(journal.events())
         is_whole = (directory.report / "report.html").exists() and not missing_records(state, ledger)
         if is_whole and is_complete(campaign, state):
             return f"{campaign.name} is complete: nothing to do.\n{_conclude(directory)}"
         ledger.sweep()
-        with campaign.execute.start(directory.root / "jobs") as workers:
-            systems = prepare_systems(Means(campaign, directory, ledger, workers, progress))
-            run_rounds(Loop(campaign, systems, directory, journal, ledger, workers, progress))
+        directory.stopped.unlink(missing_ok=True)
+        try:
+            with campaign.execute.start(directory.root / "jobs") as workers:
+                systems = prepare_systems(Means(campaign, directory, ledger, workers, progress))
+                run_rounds(Loop(campaign, systems, directory, journal, ledger, workers, progress))
+        except Paused as reason:
+            with suppress(OSError):  # what cannot be written any more may be the very reason
+                write_bytes(directory.stopped, f"{reason}\n".encode())
+            if isinstance(reason, BudgetSpent) and fold(journal.events()).evaluated:
+                draw_report(directory)
+            raise
         draw_report(directory)
         return _conclude(directory)
+
+
+def _open_ledger(campaign: Campaign, directory: RunDirectory) -> Ledger:
+    """Return the ledger of a run; labels that are shared with other campaigns are linked into the run directory."""
+    shared, labels = campaign.ledger, directory.labels
+    if shared is not None and not os.path.lexists(labels):
+        shared.mkdir(parents=True, exist_ok=True)
+        labels.symlink_to(shared)
+    if shared is not None and labels.resolve() != shared.resolve():
+        raise InputError(
+            f"ledger must be where the labels of this run lie ({labels.resolve()}) but got {shared}; "
+            "restore it, or start anew with another --output"
+        )
+    cores = cores_per_label(campaign.execute, campaign.label)
+    return ledger_of(directory.root, cores, campaign.budget.core_hours)
 
 
 def draw_report(directory: RunDirectory) -> Path:

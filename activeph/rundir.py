@@ -31,6 +31,11 @@ class RunDirectory:
         return self.root / "journal.jsonl"
 
     @property
+    def stopped(self) -> Path:
+        """Why the last driver stopped before the end; absent while one runs and after the end."""
+        return self.root / "stopped.txt"
+
+    @property
     def labels(self) -> Path:
         """The ledger's directory."""
         return self.root / "labels"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,7 @@ def command(file: Path, no_label: bool) -> None:
     """Check the campaign of FILE and forecast its labels.
 
     Reads file and structures, tries the labeler on one small cell (and on the supercell if quick) in a temporary
-    folder, and tells how many labels each arm may take, how long they last and how many core-hours they cost.
+    folder, and tells how many labels each arm may take, how long they last, and what they cost in core-hours and disk.
     """
     from activeph.config import check_inputs, load_campaign
 
@@ -43,7 +44,7 @@ def command(file: Path, no_label: bool) -> None:
     if trials:
         from activeph.cli.forecast import forecast
 
-        _tell(forecast(campaign, systems, trials[-1]))
+        _tell(forecast(campaign, systems, trials[-1]), campaign.budget.core_hours)
     else:
         _tell_counts(campaign, systems)
 
@@ -121,15 +122,39 @@ def _tell_counts(campaign: Campaign, systems: Sequence[System]) -> None:
         click.echo(f"{purpose}: at most {labels} labels")
 
 
-def _tell(expected: Forecast) -> None:
+def _tell(expected: Forecast, core_hours: float | None) -> None:
     width = max(map(len, expected.labels), default=0)
-    click.echo(f"\n{'':{width}}  labels  core-hours")
+    click.echo(f"\n{'':{width}}  labels  {'labelling':>24}  core-hours      disk")
     for purpose, labels in {**expected.labels, "at most": expected.total}.items():
-        click.echo(f"{purpose:{width}}  {labels:6}  {_hours(expected.core_hours(labels)):>10}")
-    low, high = (duration(seconds) for seconds in expected.wall_time(expected.total))
-    time = low if low == high else f"{low} to {high}"
+        cells = f"{_times(expected.wall_time(labels)):>24}  {_hours(expected.core_hours(labels)):>10}"
+        click.echo(f"{purpose:{width}}  {labels:6}  {cells}  {_bytes(labels * expected.size):>8}")
     many = f"{expected.workers} workers" if expected.workers > 1 else "1 worker"
-    click.echo(f"\nLabelling takes about {time} on {many}; training comes on top. Arms share equal configurations.")
+    each = f"{expected.cores} cores" if expected.cores > 1 else "1 core"
+    click.echo(f"\nTimes are those of {many} with {each} per label; training comes on top, and the")
+    click.echo(
+        "disk for models. Arms share equal configurations; what fails is replaced, which costs core-hours alone."
+    )
+    low, high = expected.core_hours(expected.total)
+    if core_hours is not None and high > core_hours:
+        sure = "will" if low > core_hours else "may"
+        click.echo(f"budget.core_hours: the campaign {sure} pause at its limit of {core_hours:g} core-hours")
+    free = shutil.disk_usage(Path()).free
+    if expected.total * expected.size > free:
+        click.echo(f"disk: labels need {_bytes(expected.total * expected.size)} but {_bytes(free)} are free here")
+
+
+def _times(span: tuple[float, float]) -> str:
+    low, high = (duration(seconds) for seconds in span)
+    return low if low == high else f"{low} to {high}"
+
+
+def _bytes(number: float) -> str:
+    """Return a size as people say it: ``48 kB``, ``3.1 GB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
 
 
 def _hours(span: tuple[float, float]) -> str:

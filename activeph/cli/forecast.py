@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from activeph.config import Campaign
+from activeph.config.budget import cores_per_label
 from activeph.labelling import obtain
 from activeph.quasi_harmonic import expansion_temperatures
 from activeph.records import Configuration, Failure, Label, System
@@ -30,11 +31,8 @@ class Trial:
     what: str
     n_atoms: int
     outcome: Label | Failure
-
-    @property
-    def seconds(self) -> float:
-        """Time of the calculation itself."""
-        return float(self.outcome.provenance.get("wall_time", 0.0))
+    size: int  # bytes on disk
+    seconds: float  # as a campaign's account counts them
 
 
 @dataclass(frozen=True)
@@ -43,6 +41,7 @@ class Forecast:
 
     labels: Mapping[str, int]
     seconds: tuple[float, float]
+    size: int  # bytes on disk of one label
     workers: int
     cores: int  # per label
 
@@ -85,8 +84,10 @@ def try_labeler(campaign: Campaign, system: System) -> list[Trial]:
 
         def attempt(what: str, cell: Configuration) -> Trial:
             for name in ("cold", "warm"):  # the first calculation of a worker also loads the code
-                outcomes = obtain(campaign.label, [cell], Ledger(Path(folder) / name), workers)
-                trial = Trial(what, len(cell.numbers), next(iter(outcomes.values())))
+                ledger = Ledger(Path(folder) / name)
+                ((key, outcome),) = obtain(campaign.label, [cell], ledger, workers).items()
+                seconds = sum(attempt["seconds"] for attempt in ledger.attempts())
+                trial = Trial(what, len(cell.numbers), outcome, size_on_disk(ledger.directory(key)), seconds)
                 if trial.seconds > LOADING:
                     break
             return trial
@@ -107,7 +108,14 @@ def forecast(campaign: Campaign, systems: Sequence[System], trial: Trial) -> For
     """Return what all labels will cost if each takes what the trial took, scaled to the supercell."""
     n_atoms = max(len(system.supercell.numbers) for system in systems)
     seconds = _extrapolated(trial, n_atoms)
-    return Forecast(count_labels(campaign, systems), seconds, _workers(campaign.execute), _cores(campaign))
+    size = trial.size * n_atoms // trial.n_atoms
+    cores = cores_per_label(campaign.execute, campaign.label)
+    return Forecast(count_labels(campaign, systems), seconds, size, _workers(campaign.execute), cores)
+
+
+def size_on_disk(folder: Path) -> int:
+    """Return the bytes that a folder takes, blocks that are filled in part included."""
+    return sum(path.lstat().st_blocks * 512 for path in (folder, *folder.rglob("*")))
 
 
 def _extrapolated(trial: Trial, n_atoms: int) -> tuple[float, float]:
@@ -122,10 +130,3 @@ def _workers(executor: Any) -> int:
     if hasattr(executor, "blocks"):
         return int(executor.workers_per_node * executor.blocks * executor.nodes)
     return int(getattr(executor, "n_workers", None) or len(os.sched_getaffinity(0)))
-
-
-def _cores(campaign: Campaign) -> int:
-    """Return how many cores one label occupies."""
-    execute: Any = campaign.execute
-    given = max(getattr(execute, "cores_per_label", None) or 1, getattr(execute, "threads", 1))
-    return int(max(given, getattr(campaign.label, "cores", 1)))

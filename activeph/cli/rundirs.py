@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 from activeph.errors import InputError
 from activeph.rundir import RunDirectory
-from activeph.store.ledger import Ledger
+from activeph.store.ledger import Ledger, ledger_of
 
 
 def run_directory(path: Path) -> RunDirectory:
@@ -21,9 +23,10 @@ def run_directory(path: Path) -> RunDirectory:
 
 def labels_of(path: Path) -> Ledger:
     """Return the ledger of a run directory, or the one at ``path`` itself. Raises InputError where there is none."""
-    for root in (path / "labels", path):
-        if root.is_dir() and (root.name == "labels" or (path / "calculations").is_dir()):
-            return Ledger(root)
+    if (path / "labels").is_dir():
+        return ledger_of(path)
+    if path.is_dir() and (path.name == "labels" or any(re.fullmatch("[0-9a-f]{2}", name) for name in os.listdir(path))):
+        return Ledger(path)
     raise InputError(f"DIR must be a run directory with labels but got {path}; run its campaign first")
 
 

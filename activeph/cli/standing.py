@@ -1,87 +1,126 @@
-"""Where a campaign stands, read from its journal, its ledger's file names and its lock: no model, no labels opened."""
+"""Where a campaign stands, read from its journal, its ledger's file names and its lock: no model, no labels opened.
+
+``docs/status.md`` says what each key means; keys are only ever added as long as :data:`SCHEMA` stays.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from activeph.rundir import RunDirectory, read_resolved
-from activeph.state import State, Step, Trajectory, fold
+from activeph.state import OUTLIER, SetAside, State, Step, Trajectory, fold
 from activeph.store.journal import Journal
-from activeph.store.ledger import Ledger
+from activeph.store.ledger import UNFINISHED, ledger_of
 from activeph.store.lock import holder
 
-SCHEMA = "activeph-status-1"
-LAST_FAILURES = 5
+SCHEMA = "activeph-status-2"
+RECENT = 100  # calculations that throughput is measured over
+Attempts = Sequence[Mapping[str, Any]]
 
 
 def standing(directory: RunDirectory) -> dict[str, Any]:
-    """Return where the campaign stands as plain values; the keys are stable under ``schema``.
-
-    ``state`` is ``complete``, ``running`` or ``stopped``. Labels count calculations that were asked for: ``done`` and
-    ``failed`` are in the ledger, ``waiting`` are not yet.
-    """
+    """Return where the campaign stands as plain values; the keys are stable under ``schema``."""
     campaign = read_resolved(directory.campaign)
-    journal = Journal(directory.journal)
-    state, ledger = fold(journal.events()), Ledger(directory.labels)
-    outcomes = {key: ledger.state(key) for key in _keys(state)}
-    arms = {arm: _arm(arm, campaign, state, outcomes) for arm in campaign.get("arms", {})}
+    state, ledger = fold(Journal(directory.journal).events()), ledger_of(directory.root)
+    outcomes, running, attempts = dict(ledger.states()), set(ledger.running()), ledger.attempts()
+    costs: Counter[str] = Counter()
+    for attempt in attempts:
+        costs[attempt["key"]] += attempt["seconds"] * attempt["cores"] / 3600
+    arms = {arm: _arm(arm, campaign, state, outcomes, costs) for arm in campaign.get("arms", {})}
     complete = bool(arms) and all(repeat["finished"] for repeats in arms.values() for repeat in repeats)
     driver = holder(directory.root)
+    status = "complete" if complete else "running" if driver else "stopped"
+    aside = [each for gone in state.set_aside.values() for each in gone]
+    left = _left(arms, state, outcomes, campaign)
+    rate = _throughput(attempts, bool(driver))
     return {
         "schema": SCHEMA,
         "name": campaign.get("name"),
         "directory": str(directory.root),
-        "state": "complete" if complete else "running" if driver else "stopped",
+        "state": status,
         "driver": {key: driver.get(key) for key in ("host", "pid", "since")} if driver else None,
+        "reason": _reason(directory) if status == "stopped" else None,
         "updated": _updated(directory),
         "round": max((step.round for step in state.picks), default=None),
         "step": None if complete else _step(state),
-        "labels": _counts(outcomes, _keys(state)),
-        "computing": len(ledger.running()),
-        "test": _counts(outcomes, [pick.key for pick in state.test or ()]),
+        "labels": _counts(state, outcomes, running),
+        "labels_left": left,
+        "labels_per_hour": rate,
+        "seconds_left": 3600 * left / rate if rate and status == "running" else None,
+        "core_hours": {"spent": sum(costs.values()), "limit": (campaign.get("budget") or {}).get("core_hours")},
+        "test": _counts(state, outcomes, running, [None]),
         "arms": arms,
-        "failures": _failures(ledger),
+        "failures": dict(Counter(each.reason for each in _distinct(aside) if each.reason != OUTLIER)),
+        "retries": dict(Counter(one["outcome"] for one in attempts if one["outcome"] in UNFINISHED)),
+        "quarantined": [_told(each) for each in _distinct(aside) if each.reason != OUTLIER],
+        "outliers": [_told(each) for each in _distinct(aside) if each.reason == OUTLIER],
     }
 
 
-def _keys(state: State) -> list[str]:
-    picks = [pick for picks in state.picks.values() for pick in picks]
-    return list(dict.fromkeys(pick.key for pick in [*(state.test or ()), *picks]))
-
-
-def _counts(outcomes: Mapping[str, str | None], keys: list[str]) -> dict[str, int]:
-    found = [outcomes[key] for key in keys]
-    return {"done": found.count("label"), "failed": found.count("failure"), "waiting": found.count(None)}
+def _counts(
+    state: State,
+    outcomes: Mapping[str, str],
+    running: set[str],
+    steps: Sequence[Step | None] | None = None,
+) -> dict[str, int]:
+    """Return how many different calculations are done, set aside, running and queued."""
+    places = [None, *state.picks] if steps is None else steps
+    wanted = {pick.key for step in places for pick in ((state.test or ()) if step is None else state.picks[step])}
+    gone = {each.pick.key for step in places for each in state.set_aside.get(step, ())} - wanted
+    waiting = [key for key in wanted if key not in outcomes]
+    under_way = sum(key in running for key in waiting)
+    failed = sum(outcomes.get(key) == "failure" for key in wanted)  # not yet replaced
+    return {
+        "done": len(wanted) - len(waiting) - failed,
+        "failed": failed + len(gone),
+        "running": under_way,
+        "queued": len(waiting) - under_way,
+    }
 
 
 def _arm(
-    arm: str, campaign: Mapping[str, Any], state: State, outcomes: Mapping[str, str | None]
+    arm: str, campaign: Mapping[str, Any], state: State, outcomes: Mapping[str, str], costs: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     budget = campaign.get("budget", {})
-    return [
-        _repeat(Trajectory(arm, repeat), budget, state, outcomes) for repeat in range(int(budget.get("repeats", 0)))
-    ]
+    repeats = range(int(budget.get("repeats", 0)))
+    return [_repeat(Trajectory(arm, repeat), budget, state, outcomes, costs) for repeat in repeats]
 
 
 def _repeat(
-    trajectory: Trajectory, budget: Mapping[str, Any], state: State, outcomes: Mapping[str, str | None]
+    trajectory: Trajectory,
+    budget: Mapping[str, Any],
+    state: State,
+    outcomes: Mapping[str, str],
+    costs: Mapping[str, float],
 ) -> dict[str, Any]:
     steps = state.steps(trajectory)
     spent = [pick.key for pick in state.spent(trajectory)]
+    gone = [each.pick.key for each in state.replaced(trajectory)]
     measured = [step for step in steps if step in state.evaluated]
     metrics = state.evaluated[measured[-1]] if measured else {}
+    done = sum(outcomes.get(key) == "label" for key in spent)
+    failed = sum(outcomes.get(key) == "failure" for key in spent)
     return {
         "repeat": trajectory.repeat,
         "round": steps[-1].round if steps else None,
-        "labels": _counts(outcomes, spent),
+        "labels": {"done": done, "failed": failed + len(gone), "waiting": len(spent) - done - failed},
+        "core_hours": sum(costs.get(key, 0.0) for key in [*spent, *gone]),
         "budget": budget.get("labels"),
         "finished": _finished(steps, len(spent), budget, state),
+        "refused": _refused(steps, state),
         "evaluated_labels": metrics.get("labels"),
         "mae": {name: values.get("mae") for name, values in metrics.get("targets", {}).items()},
     }
+
+
+def _refused(steps: list[Step], state: State) -> float | None:
+    """Return the mean share of draws that the sampler's guards refused, None where it has none."""
+    known = [state.refused[step] for step in steps if step in state.refused]
+    return sum(known) / len(known) if known else None
 
 
 def _finished(steps: list[Step], spent: int, budget: Mapping[str, Any], state: State) -> bool:
@@ -92,6 +131,28 @@ def _finished(steps: list[Step], spent: int, budget: Mapping[str, Any], state: S
     measured = state.evaluated[steps[-1]]["targets"]
     met = bool(goals) and all(measured[name]["mae"] <= goal for name, goal in goals.items())
     return met or spent >= budget.get("labels", 0) or not state.picks[steps[-1]]
+
+
+def _left(
+    arms: Mapping[str, list[dict[str, Any]]], state: State, outcomes: Mapping[str, str], campaign: Mapping[str, Any]
+) -> int:
+    """Return how many labels are still to be made at most: arms may share some, and may reach their goal earlier."""
+    going = [repeat for repeats in arms.values() for repeat in repeats if not repeat["finished"]]
+    wanted = sum(max(0, int(repeat["budget"] or 0) - int(repeat["labels"]["done"])) for repeat in going)
+    test = [pick.key for pick in state.test or ()]
+    size = len(test) or int((campaign.get("test") or {}).get("n") or 0)
+    return wanted + size - sum(outcomes.get(key) == "label" for key in test)
+
+
+def _throughput(attempts: Attempts, is_running: bool) -> float | None:
+    """Return the labels per hour over the last calculations, training between them included; None for no labels."""
+    recent = [one for one in attempts if one["outcome"] not in UNFINISHED][-RECENT:]
+    labels = sum(one["outcome"] == "label" for one in recent)
+    if not labels:
+        return None
+    begun = min(float(one["end"]) - float(one["seconds"]) for one in recent)
+    ended = time.time() if is_running else float(recent[-1]["end"])
+    return float(3600 * labels / max(ended - begun, 1e-3))
 
 
 def _step(state: State) -> str:
@@ -107,18 +168,20 @@ def _step(state: State) -> str:
     return "testing" if any(step not in state.evaluated for step in steps) else "proposing"
 
 
-def _failures(ledger: Ledger) -> list[dict[str, Any]]:
-    """Return the last calculations that gave no label, newest first, with their reasons."""
-    failed = [item for item in ledger.calculations() if item.get("outcome") not in ("label", "duplicate")]
-    found = []
-    for item in failed[: -LAST_FAILURES - 1 : -1]:
-        path = ledger.directory(str(item["key"])) / "failure.json"
-        try:
-            message = json.loads(path.read_text(encoding="utf-8")).get("message", "")
-        except (OSError, ValueError):
-            message = ""
-        found.append({"key": item["key"], "kind": item["outcome"], "message": message})
-    return found
+def _distinct(aside: Sequence[SetAside]) -> list[SetAside]:
+    return list({each.pick.key: each for each in aside}.values())
+
+
+def _told(each: SetAside) -> dict[str, Any]:
+    return {"key": each.pick.key, "system": each.pick.system, "kind": each.reason, "message": each.message}
+
+
+def _reason(directory: RunDirectory) -> str | None:
+    """Return why the last driver stopped, None where it was interrupted or killed."""
+    try:
+        return directory.stopped.read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
 
 
 def _updated(directory: RunDirectory) -> str | None:

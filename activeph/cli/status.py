@@ -8,10 +8,13 @@ from typing import Any
 
 import click
 
+from activeph.cli.progress import duration
 from activeph.cli.rundirs import run_directory
 from activeph.cli.standing import standing
 from activeph.targets import TARGETS
 
+SHOWN = 5  # failures and outliers
+NOTEWORTHY = 0.001  # share of draws refused by guards that is worth a line
 NARROWEST = 100  # columns: the table is not squeezed further, also in a log
 
 
@@ -21,8 +24,7 @@ NARROWEST = 100  # columns: the table is not squeezed further, also in a log
 def command(directory: Path, as_json: bool) -> None:
     """Show where the campaign in the run directory DIR stands: rounds, labels, failures, errors. Reads only.
 
-    With --json the keys are stable as long as "schema" is activeph-status-1: "state" is complete, running or stopped;
-    "labels" counts done, failed and waiting calculations; "arms" holds the same for every repeat.
+    With --json the keys are stable as long as "schema" is activeph-status-2; docs/status.md says what each means.
     """
     facts = standing(run_directory(directory))
     if as_json:
@@ -37,12 +39,44 @@ def _show(facts: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.width = max(console.width, NARROWEST)
     console.print(f"{facts['name']}: {_headline(facts)}", markup=False)
-    counts = facts["labels"]
-    amounts = [f"{counts['done']} labels", f"{counts['failed']} failed", f"{counts['waiting']} waiting"]
-    console.print(", ".join([*amounts, f"{facts['computing']} being computed"]), markup=False)
+    for line in [*_amounts(facts), *_pace(facts)]:
+        console.print(line, markup=False)
     console.print(_table(facts))
-    for failure in facts["failures"]:
-        console.print(f"failed: {failure['key'][:12]} {failure['kind']}: {failure['message']}", markup=False)
+    for arm, repeats in facts["arms"].items():
+        shares = [repeat["refused"] for repeat in repeats if repeat["refused"] is not None]
+        if shares and max(shares) >= NOTEWORTHY:
+            console.print(f"guards refused {sum(shares) / len(shares):.1%} of the draws of {arm}", markup=False)
+    for title, told in (("failed", facts["quarantined"]), ("set aside", facts["outliers"])):
+        for one in told[-SHOWN:]:
+            console.print(f"{title}: {one['key'][:12]} {one['kind']}: {one['message']}", markup=False)
+        if len(told) > SHOWN:
+            console.print(f"{title}: {len(told) - SHOWN} more; --json lists all", markup=False)
+    if facts["outliers"]:
+        console.print("'activeph logs' shows one; 'activeph ledger accept' takes it back", markup=False)
+
+
+def _amounts(facts: dict[str, Any]) -> list[str]:
+    """Return what there is, in one line, and what failed by class in another."""
+    counts = facts["labels"]
+    words = {"done": "labels", "running": "being computed", "queued": "queued", "failed": "failed and replaced"}
+    lines = [", ".join(f"{counts[name]} {word}" for name, word in words.items())]
+    classes = {**facts["failures"], **({"outlier": len(facts["outliers"])} if facts["outliers"] else {})}
+    classes |= {f"attempts {name}": number for name, number in facts["retries"].items()}
+    if classes:
+        lines.append("by class: " + ", ".join(f"{number} {name}" for name, number in sorted(classes.items())))
+    return lines
+
+
+def _pace(facts: dict[str, Any]) -> list[str]:
+    """Return throughput, time left and core-hours, as far as they are known."""
+    spent, limit = facts["core_hours"]["spent"], facts["core_hours"]["limit"]
+    parts = [f"{facts['labels_per_hour']:.3g} labels per hour"] if facts["labels_per_hour"] else []
+    if facts["state"] != "complete":
+        parts.append(f"at most {facts['labels_left']} to go")
+    if facts["seconds_left"]:
+        parts.append(f"about {duration(facts['seconds_left'])} left")
+    of = f" of {limit:g}" if limit else ""
+    return [", ".join([*parts, f"{spent:.3g}{of} core-hours spent"])]
 
 
 def _headline(facts: dict[str, Any]) -> str:
@@ -52,7 +86,8 @@ def _headline(facts: dict[str, Any]) -> str:
     if facts["state"] == "running":
         driver = facts["driver"]
         return f"running{where}, {facts['step']} (process {driver['pid']} on {driver['host']} since {driver['since']})"
-    return f"stopped{where}, {facts['step']} comes next; run its campaign file again to continue"
+    why = f": {facts['reason']}" if facts["reason"] else "; run its campaign file again to continue"
+    return f"stopped{where}, {facts['step']} comes next{why}"
 
 
 def _table(facts: dict[str, Any]) -> Any:
@@ -88,7 +123,7 @@ def _row(repeat: dict[str, Any], targets: list[str]) -> list[str]:
     return [
         str(repeat["repeat"]),
         "-" if repeat["round"] is None else str(repeat["round"]),
-        f"{labels['done'] + labels['failed']}/{repeat['budget']}{ended}",
+        f"{labels['done']}/{repeat['budget']}{ended}",
         str(labels["failed"]),
         *("-" if error is None else f"{error:.3g}" for error in errors),
     ]

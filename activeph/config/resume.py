@@ -26,7 +26,7 @@ DISTRIBUTIONS = (
 """Packages that can change a number."""
 
 MAY_GROW = ("budget.labels", "budget.repeats")
-MAY_CHANGE = ("execute.", "budget.target_error", "name")
+MAY_CHANGE = ("execute.", "budget.target_error", "budget.core_hours", "name")
 
 
 @dataclass(frozen=True)

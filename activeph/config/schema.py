@@ -19,12 +19,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from activeph.config.budget import Budget
 from activeph.config.fields import (
     Count,
     ForceConstants,
     Name,
     Supercell,
-    TargetName,
     TargetWord,
     Temperatures,
     folder_word,
@@ -38,7 +38,7 @@ from activeph.models.base import Model
 from activeph.models.stress import with_stress
 from activeph.role import Role
 from activeph.sample.base import Sampler
-from activeph.section import InputPath, Section, wrong_value
+from activeph.section import InputPath, OutputPath, Section, wrong_value
 from activeph.select.base import Known, Selector
 from activeph.targets import spell_out
 
@@ -79,38 +79,6 @@ class Arm(Section):
     """Sampler that proposes the candidates."""
     select: Annotated[Selector, Role("selectors")]
     """Selector that chooses the batch among the candidates."""
-
-
-class Budget(Section):
-    """What every repeat of every arm may spend, and when it may stop earlier."""
-
-    labels: Count = 250
-    """Number of labels each repeat of each arm may spend, the initial ones included."""
-    initial: Count = 25
-    """Number of labels in the first round, drawn at random from the arm's pool."""
-    batch: Count = 25
-    """Number of labels in each later round."""
-    repeats: int = Field(default=3, ge=1, le=1000)
-    """Number of repeats (seeds) of each arm; error bands come from them."""
-    target_error: dict[TargetName, Annotated[float, Field(gt=0)]] = {}
-    """Mean absolute error at which a repeat stops early, by target, in the unit that reports print."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _small_budgets_have_small_batches(cls, values: Any) -> Any:
-        if isinstance(values, dict) and type(values.get("labels")) is int:
-            return {"initial": min(25, values["labels"]), "batch": min(25, values["labels"]), **values}
-        return values
-
-    @field_validator("initial", "batch")
-    @classmethod
-    def _within_budget(cls, value: int, info: ValidationInfo) -> int:
-        labels = info.data.get("labels", value)
-        if value > labels:
-            raise wrong_value(
-                f"must be at most {labels} (budget.labels)", f"lower budget.{info.field_name} or raise budget.labels"
-            )
-        return value
 
 
 class TestSection(Section):
@@ -162,7 +130,9 @@ class Campaign(Section):
     model: Annotated[Model, Role("models", default="modes-gnn")] = Field(default={}, validate_default=True)  # type: ignore[assignment]
     """Model that learns the targets."""
     budget: Budget = Field(default=Budget(), validate_default=True)
-    """Labels to spend."""
+    """Labels to spend, and core-hours."""
+    ledger: OutputPath | None = None
+    """Folder of labels that several campaigns share, so that none pays twice; default: one of its own."""
     test: TestSection = Field(default_factory=dict, validate_default=True)  # type: ignore[arg-type]
     """The frozen test set."""
     execute: Annotated[Executor, Role("executors", default="processes")] = Field(default={}, validate_default=True)  # type: ignore[assignment]

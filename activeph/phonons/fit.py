@@ -84,23 +84,34 @@ class ForceConstantFit:
     def normal_equations(
         self, displacements: FloatArray, forces: FloatArray, weights: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
-        """Return A [P, P] and b [P] of the weighted least squares fit A c = b of forces = -Φ(c) displacements."""
+        """Return A [P, P] and b [P] of the weighted least squares fit A c = b of forces = -Φ(c) displacements.
+
+        Forces [S, N, 3, X] of X kinds give b [P, X].
+        """
         n_atoms = len(self._system.supercell.numbers)
-        if displacements.shape != forces.shape or displacements.shape[1:] != (n_atoms, 3):
+        if displacements.shape != forces.shape[:3] or displacements.shape[1:] != (n_atoms, 3):
             raise InputError(
                 f"displacements and forces must both have shape (S, {n_atoms}, 3) but got {displacements.shape} and "
                 f"{forces.shape}; give one set of forces per structure"
             )
-        size = self.n_parameters
-        matrix, vector = np.zeros((size, size)), np.zeros(size)
+        size, kinds = self.n_parameters, forces.shape[3:]
+        matrix, vector = np.zeros((size, size)), np.zeros((size, *kinds))
         roots = np.sqrt(weights)[:, None, None]
         step = max(1, _CHUNK // (3 * n_atoms * max(size, n_atoms)))
         for start in range(0, len(forces), step):
             part = slice(start, start + step)
             design = self._design(displacements[part] * roots[part])
             matrix += design.T @ design
-            vector += design.T @ (forces[part] * roots[part])[:, self._lattice.atoms.T].ravel()
+            ordered = forces[part][:, self._lattice.atoms.T]  # [S, translation, primitive atom, 3, X]
+            weighted = ordered * roots[part].reshape(-1, *[1] * (ordered.ndim - 1))
+            vector += design.T @ weighted.reshape(len(design), *kinds)
         return matrix, vector
+
+    def energies(self, parameters: FloatArray, displacements: FloatArray) -> FloatArray:
+        """Return the harmonic energies [S] in eV of displacements [S, N, 3] under force constants of parameters [P]."""
+        forces = (self._design(displacements) @ parameters).reshape(len(displacements), -1)
+        ordered = displacements[:, self._lattice.atoms.T].reshape(len(displacements), -1)
+        return np.asarray(-0.5 * np.sum(forces * ordered, axis=1))
 
     def _design(self, displacements: FloatArray) -> FloatArray:
         """Return the forces [S 3N, P] of unit parameters; rows: structure, translation, primitive atom, direction."""

@@ -5,6 +5,10 @@ the variational free energy F = F_harm(Φ) + ⟨V - V_harm⟩ (D. J. Hooton, Phi
 I. Errea et al., Phys. Rev. B 89, 064302 (2014); O. Hellman et al., Phys. Rev. B 87, 104111 (2013)). For a Gaussian ρ
 the least-squares force constants of forces drawn from ρ are ⟨∂²V⟩, so one round is: draw, get forces, refit, mix.
 
+In a strongly anharmonic crystal most of the forces are noise to that fit, so pair terms that a few labels teach carry
+the anharmonic part (:mod:`activeph.phonons.pair_terms`) and the fit sees the remainder: the expectation is the same,
+the labels needed are several times fewer.
+
 Draws of earlier rounds count with the weight ρ(now) / Σ_k (n_k/n) ρ(round k): nothing that was labelled is lost.
 Forces come from whoever calls: :meth:`Renormalisation.propose` gives displacements, :meth:`update` takes the answers.
 """
@@ -20,11 +24,16 @@ import numpy as np
 from activeph.errors import InputError
 from activeph.phonons.draw import HarmonicDraw
 from activeph.phonons.fit import ForceConstantFit
-from activeph.phonons.modes import HarmonicModes, harmonic_modes, rebuilt
-from activeph.phonons.thermal import Statistics, harmonic_free_energy, variances
+from activeph.phonons.gaussian import ThermalGaussian
+from activeph.phonons.labelled_draws import LabelledDraws
+from activeph.phonons.modes import harmonic_modes, rebuilt
+from activeph.phonons.moments import Moments, total_moments
+from activeph.phonons.pair_terms import PairAverage, PairTerms
+from activeph.phonons.thermal import Statistics, harmonic_free_energy
 from activeph.records import FloatArray, System
 from activeph.seeds import derive_seed
 
+MOST_STEPS = 60  # of refitting between two batches of labels
 Answers = tuple[FloatArray, FloatArray, FloatArray]
 """Displacements [S, N, 3] Å as labelled, forces [S, N, 3] eV/Å, energies [S] eV. Failed ones are left out."""
 
@@ -38,7 +47,8 @@ class Settings:
     max_rounds: int = 20
     frequency_tolerance: float = 0.05  # THz, of root mean square change; half the statistical error allowed
     energy_tolerance: float = 0.001  # eV per atom, of change and of statistical error
-    floor: float = 0.3  # THz, lowest frequency with which a round draws
+    start_floor: float = 0.3  # THz, lowest frequency with which the first round draws
+    floor: float = 0.05  # THz, lowest frequency with which any round draws
     statistics: Statistics = "quantum"
 
 
@@ -50,10 +60,12 @@ class Round:
     n_labels: int  # all draws so far
     effective_labels: float  # their effective number under the present weights
     frequencies: FloatArray  # [3N - 3] THz, sorted, negative where imaginary
+    refitted: FloatArray  # [3N - 3] THz, of one more refit: equal to ``frequencies`` where they are self-consistent
     frequency_errors: FloatArray  # [3N - 3] THz, jackknife of the refit: an upper estimate, self-consistency damps it
     frequency_change: float  # THz, root mean square against the round before
     free_energy: float  # eV per atom, of the effective crystal: potential energy as the labels count it
     free_energy_error: float  # eV per atom
+    explained: float  # share of the forces' variance that force constants and pair terms hold, at most 1
     force_constants: FloatArray  # [n_prim, N, 3, 3] eV/Å²
 
 
@@ -70,17 +82,13 @@ class Renormalisation:
         self.system, self.temperature, self.seed = system, temperature, seed
         self.settings = settings or Settings()
         self.fit = ForceConstantFit(system)
+        self.pairs = PairTerms(system)
         self.rounds: list[Round] = []
         modes = harmonic_modes(system)
-        used = np.maximum(np.abs(modes.frequencies), self.settings.floor)
+        used = np.maximum(np.abs(modes.frequencies), self.settings.start_floor)
         self._parameters = self.fit.parameters(rebuilt(system, modes, used))
-        n_atoms = len(system.supercell.numbers)
-        self._u: FloatArray = np.empty((0, n_atoms, 3))
-        self._f: FloatArray = np.empty((0, n_atoms, 3))
-        self._energies: FloatArray = np.empty(0)
+        self._draws = LabelledDraws(self.fit, self.pairs, len(system.supercell.numbers))
         self._share, self._last_step = self.settings.mixing, np.zeros_like(self._parameters)
-        self._sources: list[_Gaussian] = []  # the distribution each round drew from
-        self._counts: list[int] = []
 
     @property
     def effective(self) -> System:
@@ -110,12 +118,8 @@ class Renormalisation:
                 "displacements, forces and energies must be of equal number but got "
                 f"{len(displacements)}, {len(forces)} and {len(energies)}"
             )
-        self._sources.append(self._gaussian(self._parameters))
-        self._counts.append(len(forces))
-        self._u = np.concatenate([self._u, displacements])
-        self._f = np.concatenate([self._f, forces])
-        self._energies = np.concatenate([self._energies, energies])
-        if len(self._f) == 0:
+        self._draws.add(self._gaussian(self._parameters), displacements, forces, energies)
+        if len(self._draws) == 0:
             raise InputError("a round of renormalisation must have labels but got none; see why all of them failed")
         self._iterate()
         self.rounds.append(self._summary())
@@ -124,12 +128,15 @@ class Renormalisation:
     def _iterate(self) -> None:
         """Refit and mix on the draws at hand until nothing moves or the weights wear out."""
         worn = 0.0
-        for _ in range(50):
-            weights, effective = self._weights(self._gaussian(self._parameters))
+        for _ in range(MOST_STEPS):
+            gaussian = self._gaussian(self._parameters)
+            weights, effective = self._draws.weights(gaussian)
             worn = worn or 0.5 * effective
             if effective < worn:
                 return
-            change = self._gain(self._step(weights))
+            moments = total_moments(self._draws.moments(weights))
+            step = self._step(moments, self._draws.coefficients, self._average(gaussian))
+            change = self._bounded(self._gain(step), float(gaussian.used.min()))
             self._parameters = self._parameters + change
             if np.abs(change).max() < 1e-6 * np.abs(self._parameters).max():
                 return
@@ -145,73 +152,88 @@ class Renormalisation:
         self._last_step = step
         return self._share * step
 
-    def _step(self, weights: FloatArray) -> FloatArray:
-        """Return the way [P] to the weighted least-squares parameters; directions without data stay."""
-        matrix, vector = self.fit.normal_equations(*self._centred(weights), weights)
-        residual = vector - matrix @ self._parameters
-        return np.asarray(np.linalg.lstsq(matrix, residual, rcond=1e-8)[0])
+    def _bounded(self, change: FloatArray, lowest: float) -> FloatArray:
+        """Return the change, shortened so that the lowest frequency (THz) falls by at most a third and stays real.
 
-    def _centred(self, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return displacements and forces less their means: what pulls the sites elsewhere is no force constant."""
-        means = [np.einsum("s,sni->ni", weights, values) / weights.sum() for values in (self._u, self._f)]
-        return self._u - means[0], self._f - means[1]
+        The variance of a mode must grow for an instability to be felt as the wells that end it; through ω = 0 it
+        would leap instead, and |ω| beyond draws the narrow distribution in which the crystal looks unstable for ever.
+        """
+        for _ in range(20):
+            if harmonic_modes(self._with(self._parameters + change)).frequencies.min() > lowest / 1.5:
+                return change
+            change = 0.5 * change
+        return 0 * change
 
-    def _weights(self, target: _Gaussian) -> tuple[FloatArray, float]:
-        """Return weights [S] (mean one) of all draws under ``target`` and their effective number (L. Kish 1965)."""
-        counts = np.array(self._counts, dtype=np.float64)
-        densities = np.array([source.log_density(self._u) for source in self._sources])  # [rounds, S]
-        densities[counts == 0] = -np.inf
-        share = np.log(np.maximum(counts, 1e-300) / counts.sum())
-        highest = densities.max(axis=0)
-        mixture = highest + np.log(np.exp(densities - highest + share[:, None]).sum(axis=0))
-        logarithm = target.log_density(self._u) - mixture
-        weights = np.exp(logarithm - logarithm.max())
-        return weights / weights.mean(), float(weights.sum() ** 2 / (weights**2).sum())
+    def _step(self, moments: Moments, coefficients: FloatArray, average: PairAverage) -> FloatArray:
+        """Return the way [P] to the refitted parameters; directions without data stay.
+
+        The mean curvature of the pair terms is exact; the weighted least squares of what they leave adds the rest.
+        """
+        known = self.fit.parameters(np.tensordot(coefficients, average.constants, 1))
+        residual = moments.remainder(coefficients) + moments.hh @ (known - self._parameters)
+        return np.asarray(np.linalg.lstsq(moments.hh, residual, rcond=1e-8)[0])
+
+    def _average(self, gaussian: ThermalGaussian) -> PairAverage:
+        return self.pairs.average(gaussian.covariance()) if self._draws.coefficients.any() else self.pairs.nothing
 
     def _summary(self) -> Round:
-        target = self._gaussian(self._parameters)
-        weights, effective = self._weights(target)
-        frequencies = np.sort(target.modes.frequencies)
+        gaussian = self._gaussian(self._parameters)
+        weights, effective = self._draws.weights(gaussian)
+        frequencies = np.sort(gaussian.modes.frequencies)
         before = self.rounds[-1].frequencies if self.rounds else np.full_like(frequencies, np.nan)
-        free_energy, error = self._free_energy(target, weights, effective)
+        average = self._average(gaussian)
+        refitted, errors = self._refits(self._draws.moments(weights), average)
+        free_energy, error = self._free_energy(gaussian, average, weights, effective)
         constants = self.effective.force_constants
         assert constants is not None
         return Round(
             number=len(self.rounds),
-            n_labels=len(self._f),
+            n_labels=len(self._draws),
             effective_labels=effective,
             frequencies=frequencies,
-            frequency_errors=self._frequency_errors(weights),
+            refitted=refitted,
+            frequency_errors=errors,
             frequency_change=float(np.sqrt(np.mean((frequencies - before) ** 2))),
             free_energy=free_energy,
             free_energy_error=error,
+            explained=self._draws.explained,
             force_constants=constants,
         )
 
-    def _free_energy(self, target: _Gaussian, weights: FloatArray, effective: float) -> tuple[float, float]:
-        """Return the variational free energy and its error, eV per atom."""
+    def _refits(self, groups: list[Moments], average: PairAverage) -> tuple[FloatArray, FloatArray]:
+        """Return the sorted frequencies of one more refit, and their jackknife errors over groups of draws."""
+        total = total_moments(groups)
+
+        def frequencies(moments: Moments, pairs: FloatArray) -> FloatArray:
+            constants = self._parameters + self._step(moments, pairs, average)
+            return np.asarray(np.sort(harmonic_modes(self._with(constants)).frequencies))
+
+        parts = [frequencies(total - group, pairs) for group, pairs in zip(groups, self._draws.without, strict=True)]
+        errors = np.std(parts, axis=0) * np.sqrt(max(len(parts) - 1, 1))
+        return frequencies(total, self._draws.coefficients), np.asarray(errors)
+
+    def _free_energy(
+        self, gaussian: ThermalGaussian, average: PairAverage, weights: FloatArray, effective: float
+    ) -> tuple[float, float]:
+        """Return the variational free energy F_harm + ⟨V - V_harm⟩ and its error, eV per atom.
+
+        Of ⟨V⟩ the pair terms and the remaining force constants are averaged exactly, the rest over the draws.
+        """
         n_atoms = len(self.system.masses)
-        coordinates = target.coordinates(self._u)
-        harmonic = 0.5 * np.sum((coordinates * target.roots) ** 2, axis=1)
-        excess = self._energies - harmonic
+        coefficients = self._draws.coefficients
+        rest = self._parameters - self.fit.parameters(np.tensordot(coefficients, average.constants, 1))
+        excess = self._draws.excess(rest)
         mean = float(np.average(excess, weights=weights))
         spread = float(np.sqrt(np.average((excess - mean) ** 2, weights=weights)))
-        own = harmonic_free_energy(target.used, self.temperature, self.settings.statistics)
-        return (own + mean) / n_atoms, spread / np.sqrt(max(effective - 1, 1)) / n_atoms
+        exact = float(average.energies @ coefficients) + self._mean_energy(rest, gaussian) - gaussian.mean_energy()
+        own = harmonic_free_energy(gaussian.used, self.temperature, self.settings.statistics)
+        return (own + exact + mean) / n_atoms, spread / np.sqrt(max(effective - 1, 1)) / n_atoms
 
-    def _frequency_errors(self, weights: FloatArray) -> FloatArray:
-        """Return the jackknife error of each sorted frequency: refits without one tenth of the draws at a time."""
-        groups = [part for part in np.array_split(np.arange(len(weights)), 10) if len(part)]
-        u, f = self._centred(weights)
-        sums = [self.fit.normal_equations(u[part], f[part], weights[part]) for part in groups]
-        matrix, vector = (np.sum([pair[i] for pair in sums], axis=0) for i in (0, 1))
-        found = []
-        for part, right in sums:
-            residual = vector - right - (matrix - part) @ self._parameters
-            change = np.linalg.lstsq(matrix - part, residual, rcond=1e-8)[0]
-            found.append(np.sort(harmonic_modes(self._with(self._parameters + change)).frequencies))
-        n = len(groups)
-        return np.asarray(np.std(found, axis=0) * np.sqrt(max(n - 1, 1)))
+    def _mean_energy(self, parameters: FloatArray, gaussian: ThermalGaussian) -> float:
+        """Return ½ tr(Φ C) in eV of force constants of parameters under the covariance of a Gaussian."""
+        n_atoms, first = len(self.system.masses), self.system.primitive_atoms
+        rows = gaussian.covariance().reshape(n_atoms, 3, n_atoms, 3)[first]  # [p, 3, N, 3]
+        return float(0.5 * n_atoms / len(first) * np.einsum("ajxy,axjy->", self.fit.constants(parameters), rows))
 
     def _still(self, index: int) -> bool:
         last, before = self.rounds[index], self.rounds[index - 1]
@@ -219,7 +241,7 @@ class Renormalisation:
         energy_error = float(np.hypot(last.free_energy_error, before.free_energy_error))
         settings = self.settings
         return (
-            last.frequencies[0] > 0
+            min(last.frequencies[0], last.refitted[0]) > 0
             and error <= 2 * settings.frequency_tolerance  # an upper estimate, see Round
             and last.frequency_change <= max(settings.frequency_tolerance, 2 * error)
             and last.free_energy_error <= settings.energy_tolerance
@@ -229,37 +251,10 @@ class Renormalisation:
     def _with(self, parameters: FloatArray) -> System:
         return dataclasses.replace(self.system, force_constants=self.fit.constants(parameters))
 
-    def _gaussian(self, parameters: FloatArray) -> _Gaussian:
+    def _gaussian(self, parameters: FloatArray) -> ThermalGaussian:
         modes = harmonic_modes(self._with(parameters))
-        return _Gaussian(modes, self.system.masses, self.temperature, self.settings)
-
-
-class _Gaussian:
-    """The thermal distribution of a harmonic crystal, as drawn from: |ω|, at least the floor."""
-
-    def __init__(self, modes: HarmonicModes, masses: FloatArray, temperature: float, settings: Settings) -> None:
-        self.modes = modes
-        self.used = np.maximum(np.abs(modes.frequencies), settings.floor)  # THz
-        self.amplitudes = np.sqrt(variances(self.used, temperature, settings.statistics))
-        self._vectors = modes.vectors()
-        self._masses = masses
-
-    @property
-    def roots(self) -> FloatArray:
-        """Square roots [M] of the eigenvalues in use, (eV/amu)^(1/2)/Å."""
-        from activeph.phonons.units import THZ_PER_ROOT
-
-        return self.used / THZ_PER_ROOT
-
-    def coordinates(self, displacements: FloatArray) -> FloatArray:
-        """Return normal coordinates [S, M] in amu^(1/2) Å."""
-        weighted = displacements * np.sqrt(self._masses)[:, None]
-        return np.asarray(weighted.reshape(len(displacements), -1) @ self._vectors)
-
-    def log_density(self, displacements: FloatArray) -> FloatArray:
-        """Return the logarithm of the density [S], up to a constant that all crystals of this kind share."""
-        scaled = self.coordinates(displacements) / self.amplitudes
-        return np.asarray(-0.5 * np.sum(scaled**2, axis=1) - np.sum(np.log(self.amplitudes)))
+        settings = self.settings
+        return ThermalGaussian(modes, self.system.masses, self.temperature, settings.statistics, settings.floor)
 
 
 def renormalise(

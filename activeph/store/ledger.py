@@ -188,6 +188,12 @@ class Ledger:
                         yield self.root / shelf, name
 
 
+def ledger_of(run: Path, cores: int = 1, core_hours: float | None = None) -> Ledger:
+    """Return the ledger of a run directory; where its labels are shared with others, it keeps its own account."""
+    labels = run / "labels"
+    return Ledger(labels, run / CALCULATIONS if labels.is_symlink() else None, cores, core_hours)
+
+
 def _names(directory: Path) -> list[str]:
     """Return the names in a directory, sorted; none where there is no directory."""
     try:

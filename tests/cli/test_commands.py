@@ -35,9 +35,9 @@ def test_a_campaign_from_the_first_command_to_the_last(activeph, folder: Path) -
     assert first.out.strip().splitlines()[-1] == again.out.strip().splitlines()[-1]
 
     facts = json.loads(activeph("status", "runs/tiny", "--json").out)
-    assert facts["schema"] == "activeph-status-1"
+    assert facts["schema"] == "activeph-status-2"
     assert facts["state"] == "complete"
-    assert facts["labels"] == {"done": 12, "failed": 0, "waiting": 0}
+    assert facts["labels"] == {"done": 12, "failed": 0, "running": 0, "queued": 0}
     assert [repeat["labels"]["done"] for repeats in facts["arms"].values() for repeat in repeats] == [4, 4]
     assert all(repeat["finished"] for repeats in facts["arms"].values() for repeat in repeats)
     table = activeph("status", "runs/tiny").out

@@ -1,0 +1,79 @@
+"""Labelled draws from a series of thermal Gaussians: their weights under another one, and what they say together."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from activeph.phonons.fit import ForceConstantFit
+from activeph.phonons.gaussian import ThermalGaussian
+from activeph.phonons.moments import Moments, grouped_moments, pair_coefficients, total_moments
+from activeph.phonons.pair_terms import PairTerms
+from activeph.records import FloatArray
+
+
+class LabelledDraws:
+    """All draws of one renormalisation; grows by :meth:`add`.
+
+    ``coefficients`` [Q] are those of the pair terms that the draws teach, ``without`` the same without each group of
+    draws, ``explained`` the share of the forces' variance that force constants and pair terms hold together.
+    """
+
+    def __init__(self, fit: ForceConstantFit, pairs: PairTerms, n_atoms: int) -> None:
+        self._fit, self._pairs = fit, pairs
+        self._u: FloatArray = np.empty((0, n_atoms, 3))
+        self._forces: FloatArray = np.empty((0, n_atoms, 3, 1 + pairs.n_terms))  # labelled, then of pair terms
+        self._energies: FloatArray = np.empty(0)
+        self._pair_energies: FloatArray = np.empty((0, pairs.n_terms))
+        self._sources: list[ThermalGaussian] = []
+        self._counts: list[int] = []
+        self.coefficients: FloatArray = np.zeros(pairs.n_terms)
+        self.without: list[FloatArray] = []
+        self.explained = 1.0
+
+    def __len__(self) -> int:
+        return len(self._energies)
+
+    def add(self, source: ThermalGaussian, displacements: FloatArray, forces: FloatArray, energies: FloatArray) -> None:
+        """Take the labels of draws from ``source``: displacements [S, N, 3] Å, forces [S, N, 3] eV/Å, energies [S]."""
+        self._sources.append(source)
+        self._counts.append(len(forces))
+        pair_energies, pair_forces = self._pairs.evaluate(displacements)
+        both = np.concatenate([forces[..., None], pair_forces], axis=3)
+        self._u = np.concatenate([self._u, displacements])
+        self._forces = np.concatenate([self._forces, both])
+        self._energies = np.concatenate([self._energies, energies])
+        self._pair_energies = np.concatenate([self._pair_energies, pair_energies])
+        if len(self):
+            groups = self.moments(np.ones(len(self)))
+            self.coefficients, self.without = pair_coefficients(groups)
+            self.explained = _explained(total_moments(groups), self.coefficients)
+
+    def moments(self, weights: FloatArray) -> list[Moments]:
+        """Return the moments of up to ten groups of draws under weights [S]."""
+        return grouped_moments(self._fit, self._u, self._forces, weights)
+
+    def weights(self, target: ThermalGaussian) -> tuple[FloatArray, float]:
+        """Return weights [S] (mean one) of all draws under ``target`` and their effective number (L. Kish 1965)."""
+        counts = np.array(self._counts, dtype=np.float64)
+        densities = np.array([source.log_density(self._u) for source in self._sources])  # [rounds, S]
+        densities[counts == 0] = -np.inf
+        share = np.log(np.maximum(counts, 1e-300) / counts.sum())
+        highest = densities.max(axis=0)
+        mixture = highest + np.log(np.exp(densities - highest + share[:, None]).sum(axis=0))
+        logarithm = target.log_density(self._u) - mixture
+        weights = np.exp(logarithm - logarithm.max())
+        return weights / weights.mean(), float(weights.sum() ** 2 / (weights**2).sum())
+
+    def excess(self, constants: FloatArray) -> FloatArray:
+        """Return the labelled energies [S] in eV less those of pair terms and of force constants of parameters [P]."""
+        return np.asarray(
+            self._energies - self._pair_energies @ self.coefficients - self._fit.energies(constants, self._u)
+        )
+
+
+def _explained(moments: Moments, coefficients: FloatArray) -> float:
+    vector = moments.remainder(coefficients)
+    constants = np.linalg.lstsq(moments.hh, vector, rcond=1e-8)[0]
+    signs = np.concatenate([[1.0], -coefficients])
+    left = signs @ moments.xx @ signs - 2 * constants @ vector + constants @ moments.hh @ constants
+    return float(1 - left / moments.xx[0, 0]) if moments.xx[0, 0] > 0 else 1.0
