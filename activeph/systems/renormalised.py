@@ -18,7 +18,8 @@ Labelling = Callable[[Sequence[Configuration]], Sequence[Label | None]]
 """Labels a batch, in its order; None where a calculation failed."""
 
 COLUMNS = ("round", "labels", "effective labels", "lowest frequency (THz)", "frequency change (THz)",
-           "frequency error (THz)", "free energy (eV/atom)", "free energy error (eV/atom)")  # fmt: skip
+           "frequency error (THz)", "free energy (eV/atom)", "free energy error (eV/atom)",
+           "refitted lowest frequency (THz)", "share of forces explained")  # fmt: skip
 
 
 def renormalised(
@@ -113,6 +114,8 @@ def _row(result: Round) -> tuple[float, ...]:
         float(np.sqrt(np.mean(result.frequency_errors**2))),
         result.free_energy,
         result.free_energy_error,
+        float(result.refitted[0]),
+        round(result.explained, 4),
     )
 
 
