@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -167,9 +167,10 @@ def _kinds(system: System, species: IntArray) -> tuple[IntArray, FloatArray]:
     return kinds, shortest
 
 
+@cache
 def _quadrature() -> tuple[FloatArray, FloatArray]:
     """Return points [G, 3] and weights [G] of the standard normal in three dimensions (Gauss-Hermite product rule)."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(ORDER)
     weights = weights / weights.sum()
     points = np.array(list(itertools.product(nodes, repeat=3)))
-    return points, np.array([np.prod(triple) for triple in itertools.product(weights, repeat=3)])
+    return points, np.array(list(itertools.product(weights, repeat=3))).prod(axis=1)
