@@ -26,6 +26,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "models": {
         "gnn": "activeph.models.gnn:GnnModel",
+        "mace": "activeph.models.mace:MaceModel",
         "modes": "activeph.models.modes:ModesModel",
         "modes-gnn": "activeph.models.modes_gnn:ModesGnnModel",
         "origin": "activeph.models.origin:OriginModel",

@@ -21,10 +21,21 @@ class OutputFile(click.Path):
         """Return the path. Raises InputError where no file of that name can be written."""
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
         option = param.opts[-1] if param else "the file"
-        if path.is_dir():
-            raise InputError(f"{option} must be a file but got the folder {path}; name a file in it")
+        self.check(path, option)
         check_way(path, option)
         return path
+
+    def check(self, path: Path, option: str) -> None:
+        """Raise InputError where ``path`` is a folder."""
+        if path.is_dir():
+            raise InputError(f"{option} must be a file but got the folder {path}; name a file in it")
+
+
+class OutputPlace(OutputFile):
+    """The type of options that name a file or a folder to write; the command knows which and checks it."""
+
+    def check(self, path: Path, option: str) -> None:
+        """Allow folders."""
 
 
 def check_way(path: Path, option: str) -> None:

@@ -39,7 +39,7 @@ def command(model: Path, file: Path, arm: str | None, repeat: int, temperature: 
     from activeph.systems import read_phonopy
 
     resolved = read_resolved(paths.campaign)
-    step = _last_step(paths, arm or _default_arm(resolved), repeat)
+    step = last_step(paths, arm or default_arm(resolved), repeat)
     stored = sorted((paths.root / "systems").glob("*/phonopy_params.yaml"))
     systems = {path.parent.name: read_phonopy(path.parent.name, path) for path in stored}
     placed = [_placed(configuration, systems, row) for row, configuration in enumerate(_structures(file))]
@@ -53,12 +53,13 @@ def command(model: Path, file: Path, arm: str | None, repeat: int, temperature: 
         click.echo(f"{output}: {len(placed)} structures by {step.arm}, repeat {step.repeat}, round {step.round}")
 
 
-def _default_arm(resolved: Mapping[str, Any]) -> str:
+def default_arm(resolved: Mapping[str, Any]) -> str:
+    """Return the first arm that is not the baseline."""
     arms = list(resolved["arms"])
     return str(next((arm for arm in arms if arm != resolved["baseline"]), arms[0]))
 
 
-def _last_step(paths: RunDirectory, arm: str, repeat: int) -> Step:
+def last_step(paths: RunDirectory, arm: str, repeat: int) -> Step:
     """Return the last evaluated round. Raises InputError where there is none."""
     from activeph.store.journal import Journal
 

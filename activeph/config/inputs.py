@@ -16,7 +16,7 @@ CLOSEST = 0.5  # Å: nothing bonds shorter (H2 has 0.74), so two atoms this clos
 
 
 def check_inputs(campaign: Campaign) -> None:
-    """Raise InputError where a structure cannot be used or the labeler does not know its elements."""
+    """Raise InputError where a structure cannot be used, or labeler or model do not know its elements."""
     for index, section in enumerate(campaign.systems):
         unit_cell = read_unit_cell(campaign, index)
         n_atoms = len(unit_cell.numbers) * round(float(np.linalg.det(section.supercell)))
@@ -25,9 +25,10 @@ def check_inputs(campaign: Campaign) -> None:
                 f"{_where(campaign, 'systems', index, 'supercell')} must make a cell of at least 2 atoms but got 1; "
                 "use more repetitions such as [2, 2, 2]"
             )
-        check = getattr(campaign.label, "check", None)
-        if check is not None:
-            _checked(check, unit_cell, f"{_where(campaign, 'label')} cannot label {section.name}")
+        for key, verb in (("label", "label"), ("model", "learn")):
+            check = getattr(getattr(campaign, key), "check", None)
+            if check is not None:
+                _checked(check, unit_cell, f"{_where(campaign, key)} cannot {verb} {section.name}")
 
 
 def read_unit_cell(campaign: Campaign, index: int) -> Configuration:

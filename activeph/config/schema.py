@@ -29,6 +29,7 @@ from activeph.config.fields import (
     Temperatures,
     folder_word,
 )
+from activeph.config.learnable import refuse_unlearnable
 from activeph.config.quasi_harmonic import QuasiHarmonicSection
 from activeph.config.renormalise import RenormaliseSection
 from activeph.config.shares import suited
@@ -224,6 +225,11 @@ class Campaign(Section):
         if most > self.pool:
             expected = f"must be at most {self.pool} (pool)"
             raise wrong_value(expected, f"lower it or raise pool with 'pool: {most}'", str(most), ("budget", key))
+        return self
+
+    @model_validator(mode="after")
+    def _model_learns_the_targets(self) -> Campaign:
+        refuse_unlearnable(self.targets, self.model)
         return self
 
     @model_validator(mode="after")

@@ -24,7 +24,7 @@ from activeph.section import SourceText
 ROOT = Path(__file__).parents[2]
 SECTIONS = sorted((ROOT / "configs").glob("*.yaml"))
 CAMPAIGNS = sorted((ROOT / "campaigns").glob("*.yaml"))
-BROUGHT_BY_USERS = ("teacher.model",)
+BROUGHT_BY_USERS = ("teacher.model", "foundation.model")
 ROLES = {"label": "labelers", "model": "models", "execute": "executors", "sample": "samplers", "select": "selectors"}
 
 

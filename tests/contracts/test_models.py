@@ -17,11 +17,15 @@ from activeph.records import Block, Dataset, System
 SMALL = {"steps": 12, "hidden": 8, "cutoff": 4.2}
 SETTINGS: dict[str, dict[str, object]] = {
     "gnn": SMALL,
+    "mace": {"steps": 12, "channels": 4, "cutoff": 4.2, "vectors": False, "radial": 4, "angular": 1},
     "modes": {},
     "modes-gnn": {"gnn": load_kind("models", "modes-gnn").model_fields["gnn"].annotation(**SMALL)},
     "origin": {"epochs": 60, "hidden": 8, "cutoff": 4.2},
 }
+SLOW = ("mace",)  # imports and builds for seconds
+KINDS = [pytest.param(kind, marks=pytest.mark.slow if kind in SLOW else ()) for kind in SETTINGS]
 TARGETS = ("band_gap", "energy_per_atom")
+POTENTIALS = ("mace",)  # kinds that learn what follows from energies, forces and stresses, and nothing else
 
 
 def make_model(kind: str, members: int = 3) -> Model:
@@ -42,13 +46,31 @@ def make_block(system: System, n: int, seed: int = 0) -> Block:
     )
 
 
-def make_dataset(system: System, n: int, seed: int = 0) -> Dataset:
+def make_dataset(system: System, n: int, seed: int = 0, kind: str = "gnn") -> Dataset:
     """Targets are smooth functions of the displacements on scales far apart."""
     block = make_block(system, n, seed)
-    squares = np.sum((block.positions - system.supercell.positions) ** 2, axis=(1, 2))
-    targets = np.stack([5.0 - 2.0 * squares, -1e3 + 1e-3 * squares], axis=1)
+    moved = block.positions - system.supercell.positions
+    squares = np.sum(moved**2, axis=(1, 2))
     n_atoms = block.species.shape[1]
+    if kind in POTENTIALS:
+        stresses = np.zeros((n, 6))
+        stresses[:, :3] = -0.01 - 0.05 * squares[:, None]
+        targets = np.stack([-1e3 + 2.0 * squares / n_atoms, stresses[:, 0]], axis=1)
+        names = ("energy_per_atom", "hydrostatic_stress")
+        return Dataset((block,), names, targets, targets[:, 0] * n_atoms, (-4.0 * moved,), stresses)
+    targets = np.stack([5.0 - 2.0 * squares, -1e3 + 1e-3 * squares], axis=1)
     return Dataset((block,), TARGETS, targets, targets[:, 1] * n_atoms, (np.zeros((n, n_atoms, 3)),), np.zeros((n, 6)))
+
+
+def constant_dataset(system: System, n: int, kind: str) -> Dataset:
+    """Labels that all say the same."""
+    dataset = make_dataset(system, n, kind=kind)
+    if kind not in POTENTIALS:
+        return replace(dataset, targets=np.tile([1.5, -3.0], (n, 1)))
+    same = np.tile(dataset.targets[:1], (n, 1))
+    still = (np.zeros_like(dataset.forces[0]),)
+    stresses = np.tile(dataset.stresses[:1], (n, 1))
+    return replace(dataset, targets=same, energies=np.full(n, dataset.energies[0]), forces=still, stresses=stresses)
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +78,15 @@ def system(crystal: Callable[..., System]) -> System:
     return crystal("rocksalt")
 
 
-@pytest.fixture(scope="module", params=sorted(BUILT_IN["models"]))
+def test_every_kind_is_tested() -> None:
+    assert set(SETTINGS) == set(BUILT_IN["models"])
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def trained(request: pytest.FixtureRequest, system: System) -> tuple[str, Model, list[bytes], dict[str, System]]:
     model = make_model(request.param)
     systems = {system.name: system}
-    dataset = make_dataset(system, 14)
+    dataset = make_dataset(system, 14, kind=request.param)
     return request.param, model, [model.fit(dataset, systems, seed) for seed in range(3)], systems
 
 
@@ -82,15 +108,15 @@ def test_shapes_and_finite_values(trained: Trained, system: System) -> None:
 
 
 def test_values_are_in_the_targets_units(trained: Trained, system: System) -> None:
-    _, model, states, systems = trained
-    truth = make_dataset(system, 20, 2)
+    kind, model, states, systems = trained
+    truth = make_dataset(system, 20, 2, kind)
     error = model.load(states, systems).predict(truth.blocks[0]).mean - truth.targets
     assert np.all(np.abs(error).mean(axis=0) < 3 * truth.targets.std(axis=0))
 
 
 def test_same_seed_same_member(trained: Trained, system: System) -> None:
     kind, model, states, systems = trained
-    again = make_model(kind).fit(make_dataset(system, 14), systems, 1)
+    again = make_model(kind).fit(make_dataset(system, 14, kind=kind), systems, 1)
     block = make_block(system, 5, 3)
     first = model.load([states[1]], systems).predict(block)
     second = model.load([again], systems).predict(block)
@@ -109,17 +135,18 @@ def test_identical_members_have_no_spread(trained: Trained, system: System) -> N
     assert np.all(prediction.std <= 1e-9 * np.abs(prediction.mean))
 
 
-def test_fitting_leaves_arguments_and_global_random_state_alone(system: System) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_fitting_leaves_arguments_and_global_random_state_alone(kind: str, system: System) -> None:
     import torch
 
-    dataset = make_dataset(system, 8)
+    dataset = make_dataset(system, 8, kind=kind)
     before = pickle.dumps(dataset)
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
     state = np.random.get_state()[1].copy()
-    for kind in SETTINGS:
-        make_model(kind).fit(dataset, {system.name: system}, 0)
+    make_model(kind).fit(dataset, {system.name: system}, 0)
+    assert torch.get_default_dtype() == torch.float32
     assert torch.equal(torch.rand(3), expected)
     assert np.array_equal(state, np.random.get_state()[1])
     assert pickle.dumps(dataset) == before
@@ -127,7 +154,7 @@ def test_fitting_leaves_arguments_and_global_random_state_alone(system: System) 
 
 def test_warm_start(trained: Trained, system: System) -> None:
     kind, model, states, systems = trained
-    dataset = make_dataset(system, 18)
+    dataset = make_dataset(system, 18, kind=kind)
     first = model.fit(dataset, systems, 0, states[0])
     second = make_model(kind).fit(dataset, systems, 0, states[0])
     block = make_block(system, 5, 3)
@@ -141,29 +168,28 @@ def test_picklable(trained: Trained) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-@pytest.mark.parametrize("kind", SETTINGS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_very_few_labels(kind: str, size: int, system: System) -> None:
     systems = {system.name: system}
     model = make_model(kind)
-    states = [model.fit(make_dataset(system, size), systems, seed) for seed in range(2)]
+    states = [model.fit(make_dataset(system, size, kind=kind), systems, seed) for seed in range(2)]
     assert np.all(np.isfinite(model.load(states, systems).predict(make_block(system, 4, 1)).members))
 
 
-@pytest.mark.parametrize("kind", SETTINGS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_constant_target(kind: str, system: System) -> None:
     systems = {system.name: system}
-    dataset = make_dataset(system, 10)
-    constant = replace(dataset, targets=np.tile([1.5, -3.0], (10, 1)))
+    constant = constant_dataset(system, 10, kind)
     model = make_model(kind)
     prediction = model.load([model.fit(constant, systems, 0)], systems).predict(make_block(system, 4, 1))
-    np.testing.assert_allclose(prediction.mean, np.tile([1.5, -3.0], (4, 1)), atol=0.2)
+    np.testing.assert_allclose(prediction.mean, constant.targets[:4], atol=0.2)
 
 
-@pytest.mark.parametrize("kind", SETTINGS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_values_do_not_depend_on_the_cut_into_blocks(kind: str, system: System) -> None:
     systems = {system.name: system}
     model = make_model(kind)
-    predictor = model.load([model.fit(make_dataset(system, 10), systems, 0)], systems)
+    predictor = model.load([model.fit(make_dataset(system, 10, kind=kind), systems, 0)], systems)
     whole, part = make_block(system, 40, 1), make_block(system, 40, 1)
     alone = Block(part.system, part.species[37:], part.positions[37:], part.cells[37:], part.temperatures[37:])
     np.testing.assert_allclose(
@@ -213,9 +239,9 @@ def test_no_member_is_refused(trained: Trained) -> None:
         model.load([], systems)
 
 
-@pytest.mark.parametrize("kind", SETTINGS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_labels_that_are_no_numbers_are_refused(kind: str, system: System) -> None:
-    dataset = make_dataset(system, 6)
+    dataset = make_dataset(system, 6, kind=kind)
     dataset.targets[2, 1] = np.nan
     with pytest.raises(InputError, match="finite"):
         make_model(kind).fit(dataset, {system.name: system}, 0)

@@ -1,0 +1,46 @@
+"""A campaign whose model cannot learn its targets is refused before anything is paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from activeph.config import check_inputs, load_campaign
+from activeph.errors import InputError
+
+BASE = "systems: [{structure: KBr.vasp}]\nlabel: xtb\n"
+LEARNS = "energy_per_atom, hydrostatic_stress, stress_xx, stress_yy, stress_zz, stress_yz, stress_xz, stress_xy"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("targets: [energy_per_atom, band_gap]\nmodel: mace\n", "c.yaml:3: targets"),
+        ("model: mace\n", "c.yaml:1: targets"),
+    ],
+)
+def test_mace_is_refused_the_band_gap(text: str, place: str, write: Callable[[str], Path]) -> None:
+    with pytest.raises(InputError) as error:
+        load_campaign(write(BASE + text))
+    assert str(error.value).endswith(
+        f"{place} must be among {LEARNS}, which is all that model.kind mace learns but got 'band_gap'; "
+        "write 'targets:' without it or choose another model"
+    )
+
+
+@pytest.mark.parametrize("model", ["mace", "gnn", "modes-gnn"])
+def test_energies_and_stresses_are_learned_by_all(model: str, write: Callable[[str], Path]) -> None:
+    text = BASE + f"targets: [energy_per_atom, hydrostatic_stress, stress]\nmodel: {model}\n"
+    campaign = load_campaign(write(text))
+    assert (campaign.learner is campaign.model) == (model == "mace")
+
+
+@pytest.mark.slow
+def test_a_foundation_model_is_looked_at_first(write: Callable[[str], Path], folder: Path) -> None:
+    (folder / "text.model").write_text("no model")
+    text = BASE + "targets: [energy_per_atom]\nmodel: {kind: mace, foundation: text.model}\n"
+    campaign = load_campaign(write(text))
+    with pytest.raises(InputError, match="model cannot learn KBr: model.foundation must be a MACE model but got"):
+        check_inputs(campaign)
