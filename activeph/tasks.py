@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from activeph.models.base import Model, Predictor
+from activeph.models.base import CURVE_COLUMNS, Model, Predictor, Traced
 from activeph.records import Block, Dataset, Prediction, System
 from activeph.rundir import write_bytes
 from activeph.sample.base import Sampler
@@ -59,10 +59,19 @@ SCORING_BLOCK = 256  # candidates predicted at once: bounds memory, and fixed so
 
 
 def fit_member(task: FitTask) -> Path:
-    """Run a :class:`FitTask`; return where the state is."""
+    """Run a :class:`FitTask`; return where the state is. How the training went is beside it, as a table (CSV)."""
     warm = task.warm.read_bytes() if task.warm else None
-    write_bytes(task.path, task.model.fit(task.dataset, task.systems, task.seed, warm))
+    state = task.model.fit(task.dataset, task.systems, task.seed, warm)
+    if isinstance(task.model, Traced) and (curve := task.model.learning_curve(state)):
+        write_bytes(task.path.with_suffix(".csv"), curve_table(curve))
+    write_bytes(task.path, state)
     return task.path
+
+
+def curve_table(points: Sequence[tuple[float, ...]]) -> bytes:
+    """Return a learning curve as a table with the names of its columns."""
+    rows = [CURVE_COLUMNS[: max(map(len, points))], *([f"{value:.6g}" for value in point] for point in points)]
+    return "".join(",".join(row) + "\n" for row in rows).encode()
 
 
 def score_pool(task: ScoreTask) -> Prediction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 import numpy as np
 
+import activeph
 from activeph.cli.outputs import OutputFile
 from activeph.cli.rundirs import run_directory
-from activeph.errors import InputError
+from activeph.errors import ActivephError, InputError
 from activeph.rundir import RunDirectory
 from activeph.state import Step, Trajectory, fold
 
 if TYPE_CHECKING:
+    from activeph.models.base import Predictor
     from activeph.records import Configuration, FloatArray, Prediction, System
 
 
@@ -43,7 +46,7 @@ def command(model: Path, file: Path, arm: str | None, repeat: int, temperature: 
     stored = sorted((paths.root / "systems").glob("*/phonopy_params.yaml"))
     systems = {path.parent.name: read_phonopy(path.parent.name, path) for path in stored}
     placed = [_placed(configuration, systems, row) for row, configuration in enumerate(_structures(file))]
-    prediction = _predict(paths, resolved, step, systems, placed, temperature)
+    prediction = _predict(_ensemble(paths, resolved, step, systems), placed, temperature)
     if output is None:
         _write(sys.stdout, resolved["targets"], placed, prediction)
     else:
@@ -115,24 +118,38 @@ def _nearest(configuration: Configuration, system: System) -> Configuration | No
     return Configuration(site.numbers, (fractions + away - np.rint(away)) @ configuration.cell, configuration.cell)
 
 
-def _predict(
-    paths: RunDirectory,
-    resolved: Mapping[str, Any],
-    step: Step,
-    systems: Mapping[str, System],
-    placed: Sequence[tuple[str, Configuration]],
-    temperature: float,
-) -> Prediction:
+def _predict(ensemble: Predictor, placed: Sequence[tuple[str, Configuration]], temperature: float) -> Prediction:
+    """Return what the ensemble says of all structures; neighbours of one system are asked about together."""
     from activeph.dataset import stack
+    from activeph.tasks import SCORING_BLOCK, join_predictions
+
+    parts = []
+    for name, group in itertools.groupby(placed, key=lambda item: item[0]):
+        own = [configuration for _, configuration in group]
+        for start in range(0, len(own), SCORING_BLOCK):
+            some = own[start : start + SCORING_BLOCK]
+            parts.append(ensemble.predict(stack(name, some, [temperature] * len(some))))
+    return join_predictions(parts)
+
+
+def _ensemble(paths: RunDirectory, resolved: Mapping[str, Any], step: Step, systems: Mapping[str, System]) -> Predictor:
+    """Return the trained ensemble of a round. Raises InputError where this version cannot read it."""
     from activeph.models.stress import with_stress
     from activeph.role import Role
-    from activeph.tasks import PredictTask, predict_blocks
 
-    chosen: Any = Role("models").validate(resolved["model"])
-    model = with_stress(chosen, resolved["targets"])
-    members = tuple(paths.member(*step, member) for member in range(model.members))
-    blocks = tuple(stack(name, [configuration], [temperature]) for name, configuration in placed)
-    return predict_blocks(PredictTask(model, members, systems, blocks))
+    try:
+        chosen: Any = Role("models").validate(resolved["model"])
+        model = with_stress(chosen, resolved["targets"])
+        states = [paths.member(*step, member).read_bytes() for member in range(model.members)]
+        return model.load(states, systems)
+    except (ActivephError, OSError):
+        raise
+    except Exception as error:  # whatever another version wrote
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"DIR must hold an ensemble that activeph {activeph.__version__} can read but got {reason!r} from "
+            f"{paths.root}; use the version of activeph that trained it, or run the campaign anew"
+        ) from None
 
 
 def _write(

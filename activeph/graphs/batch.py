@@ -25,6 +25,18 @@ class Graph:
     n_structures: int
     moments: Tensor | None = None  # [A, Z n, 9], see :mod:`activeph.graphs.moments`
 
+    def to(self, device: torch.device) -> Graph:
+        """Return the graph in the memory of a device."""
+        return Graph(
+            self.species.to(device),
+            self.structure.to(device),
+            self.i.to(device),
+            self.j.to(device),
+            self.vectors.to(device),
+            self.n_structures,
+            None if self.moments is None else self.moments.to(device),
+        )
+
 
 def block_graph(block: Block, finder: NeighbourFinder) -> Graph:
     """Return all configurations of a block as one graph; single precision, the vectors rounded last."""

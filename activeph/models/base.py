@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from activeph.records import Block, Dataset, Prediction, System
+
+Device = Literal["auto", "cpu", "cuda"]
+"""Processor that networks compute on; auto is a GPU where torch finds one, else the CPU."""
+CURVE_COLUMNS = ("step", "held_out_loss", "target_loss", "force_loss")
+"""What a point of a learning curve holds: mean squared errors on held-out labels, and on what was trained since the
+point before; targets in standard deviations, forces in their root mean square. A curve may stop after any column."""
 
 
 class Predictor(Protocol):
@@ -36,3 +42,20 @@ class Model(Protocol):
     def load(self, states: Sequence[bytes], systems: Mapping[str, System]) -> Predictor:
         """Return the ensemble made of the members' states."""
         ...
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """A model whose members are trained step by step and keep a record of how that went."""
+
+    def learning_curve(self, state: bytes) -> Sequence[tuple[float, ...]]:
+        """Return the points of a member's training, each with the columns of :data:`CURVE_COLUMNS`."""
+        ...
+
+
+def unreadable(reason: str) -> str:
+    """Return the sentence for a member's state that cannot be used."""
+    return (
+        f"a member's state must be one that this version of activeph can read but got {reason}; train the model anew, "
+        "or use the version of activeph that trained it."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from activeph.graphs.batch import Graph
@@ -16,3 +17,11 @@ class GraphNetwork(nn.Module):
 
     def standardise(self, graph: Graph) -> None:
         """Set the scales of inputs from the training structures; a network with fixed scales does nothing."""
+
+    def gradient(self, value: Tensor, graph: Graph) -> Tensor:
+        """Return the gradient [H, 3] of a number made of outputs with respect to the graph's vectors (per Å).
+
+        It can be differentiated again, so that a loss may hold it.
+        """
+        (gradient,) = torch.autograd.grad(value, [graph.vectors], create_graph=True)
+        return gradient

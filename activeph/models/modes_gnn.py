@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from activeph.errors import InputError
-from activeph.models.base import Predictor
+from activeph.models.base import Predictor, unreadable
 from activeph.models.gnn import GnnSettings
 from activeph.models.modes import ModesFit, ModesPredictor, fit_modes, read_fit, write_fit
 from activeph.models.scaling import fit_scaling, sketch
@@ -70,6 +71,12 @@ class ModesGnnModel(Section):
             frozenset(name for name in known if fits and name in fits[0].systems),
         )
 
+    def learning_curve(self, state: bytes) -> Sequence[tuple[float, ...]]:
+        """Return how the network's training went; see :class:`activeph.models.base.Traced`."""
+        from activeph.models.network_state import learning_curve
+
+        return learning_curve(read_member(state).network)
+
 
 def expert_errors(truth: FloatArray, left_over: FloatArray, guesses: FloatArray) -> FloatArray:
     """Return absolute errors [3, H, P] of expansion, corrected expansion and network on held-out labels.
@@ -115,7 +122,7 @@ class ModesGnnPredictor:
         width = network.features.shape[1]
         if self._modes is None:
             return Prediction(whole, network.features, network.scale[:n_targets])
-        if block.system not in self._known:
+        if block.system not in self._known or len(block) == 0:
             nowhere = np.zeros((len(block), width), dtype=np.float32)
             return Prediction(whole, sketch([nowhere, network.features], width), self._modes.scale)
         expansion = self._modes.predict(block)
@@ -143,9 +150,12 @@ def write_member(member: Member) -> bytes:
 
 def read_member(state: bytes) -> Member:
     """Return a member from its bytes."""
-    with np.load(io.BytesIO(state)) as arrays:
-        modes = arrays["modes"].tobytes()
-        return Member(read_fit(modes) if modes else None, arrays["network"].tobytes(), arrays["errors"])
+    try:
+        with np.load(io.BytesIO(state)) as arrays:
+            modes, network, errors = (arrays[name] for name in ("modes", "network", "errors"))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError(unreadable(str(error))) from None
+    return Member(read_fit(modes.tobytes()) if len(modes) else None, network.tobytes(), errors)
 
 
 def _with_modes(systems: Mapping[str, System]) -> dict[str, System]:

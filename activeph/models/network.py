@@ -1,11 +1,9 @@
-"""Members that are torch networks: fitting, states as bytes, prediction in chunks."""
+"""Members that are torch networks: from a dataset to a state, from states to an ensemble."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,10 +13,15 @@ from torch import Tensor
 from activeph.errors import InputError
 from activeph.graphs.batch import Graph, block_graph, join_graphs, slice_block
 from activeph.graphs.neighbours import CHUNK, NeighbourFinder
+from activeph.models.base import Device
+from activeph.models.device import Batches, pick_device
+from activeph.models.forces import force_labels, has_forces, with_energy
 from activeph.models.graph_network import GraphNetwork
-from activeph.models.scaling import Scaling, fit_scaling, held_out, sketch
+from activeph.models.network_predictor import Member, NetworkPredictor
+from activeph.models.network_state import load_weights, read_state, recorded_scaling, scaling_record, write_state
+from activeph.models.scaling import Scaling, fit_scaling, held_out
 from activeph.models.training import Examples, Plan, Trained, evaluate, train
-from activeph.records import Block, Dataset, FloatArray, IntArray, Prediction, System
+from activeph.records import Dataset, FloatArray, IntArray, System
 
 MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in standard deviations
 USEFUL = 0.7  # an earlier state is trained on where its held-out loss is below this share of the untrained network's
@@ -30,6 +33,11 @@ class NetworkModel(Protocol):
     @property
     def cutoff(self) -> float:
         """Distance in Å up to which atoms see each other."""
+        ...
+
+    @property
+    def device(self) -> Device:
+        """Processor to compute on."""
         ...
 
     @property
@@ -50,65 +58,6 @@ class NetworkModel(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
-class Member:
-    """One trained network. ``spread`` is the root mean square norm of its centred features on the training set."""
-
-    network: GraphNetwork
-    elements: Tensor
-    scaling: Scaling
-    centre: FloatArray  # [F]
-    spread: float
-
-
-class NetworkPredictor:
-    """An ensemble of networks that share one neighbour list per system."""
-
-    def __init__(
-        self,
-        model: NetworkModel,
-        members: Sequence[Member],
-        finder: NeighbourFinder,
-        width: int,
-        spread_factors: FloatArray,
-    ) -> None:
-        self._model = model
-        self._spread_factors = spread_factors
-        self._members = members
-        self._finder = finder
-        self._width = width
-
-    def _prepare(self, block: Block) -> Graph:
-        elements = self._members[0].elements
-        unknown = sorted(set(np.unique(block.species).tolist()) - set(elements.tolist()))
-        if unknown:
-            raise InputError(
-                f"configurations must have elements that the ensemble was trained for ({elements.tolist()}) "
-                f"but got atomic numbers {unknown}; train it with them."
-            )
-        return self._model.prepare(block_graph(block, self._finder), elements)
-
-    @torch.no_grad()
-    def predict(self, block: Block) -> Prediction:
-        """Return members' values and features for every configuration of the block."""
-        values: list[list[FloatArray]] = [[] for _ in self._members]
-        features: list[list[FloatArray]] = [[] for _ in self._members]
-        for start in range(0, len(block), CHUNK):
-            part = slice_block(block, slice(start, start + CHUNK))
-            graph = self._prepare(part)
-            for k, member in enumerate(self._members):
-                scaled, last = member.network(graph)
-                values[k].append(member.scaling.backward(part, scaled.double().numpy()))
-                features[k].append((last.double().numpy() - member.centre) / member.spread)
-        members = np.stack([np.concatenate(parts) for parts in values])
-        mean = members.mean(axis=0)
-        return Prediction(
-            mean + self._spread_factors * (members - mean),
-            sketch([np.concatenate(parts) for parts in features], self._width),
-            np.mean([member.scaling.scale for member in self._members], axis=0),
-        )
-
-
 def fit_network(
     model: NetworkModel,
     dataset: Dataset,
@@ -119,48 +68,77 @@ def fit_network(
 ) -> bytes:
     """Train one network on a dataset and return its state.
 
-    Errors count in ``units`` [P], by default the targets' standard deviations.
+    Errors count in ``units`` [P], by default the targets' standard deviations. Where forces are learned, the energy
+    per atom is too, whether or not it is a target.
     """
-    earlier = _read(warm) if warm is not None else None
+    device = pick_device(model.device)
+    earlier = read_state(warm) if warm is not None else None
     split_seed = int(earlier["split_seed"]) if earlier else seed
     out = held_out(dataset, split_seed, model.held_out)
-    scaling = fit_scaling(dataset)
-    elements = _elements(dataset, systems)
+    plan = model.plan(int(np.sum(~out)))
+    with_forces = plan.force_weight > 0 and has_forces(dataset)
+    shown = dataset.targets.shape[1]
+    learned, column = with_energy(dataset) if with_forces else (dataset, -1)
+    scaling = fit_scaling(learned)
+    elements = _elements(dataset, systems).to(device)
     graphs = _single_graphs(model, dataset, systems, elements)
-    targets = torch.from_numpy(scaling.forward(dataset).astype(np.float32))
-    weights = (
-        torch.ones(len(scaling.scale)) if units is None else torch.from_numpy((scaling.scale / units) ** 2).float()
+    examples = Examples(
+        graphs,
+        torch.from_numpy(scaling.forward(learned).astype(np.float32)).to(device),
+        _weights(scaling, units).to(device),
+        force_labels(learned, column, scaling, device) if with_forces else None,
     )
-    examples, checks = (
-        Examples([graphs[row] for row in rows], targets[rows], weights)
-        for rows in (np.flatnonzero(~out), np.flatnonzero(out))
+    parts = [examples.take(np.flatnonzero(rows).tolist()) for rows in (~out, out)]
+    network, trained = _train(model, elements, parts, plan, seed, earlier)
+    scaled, features = _outputs(network, graphs)
+    scaling = Scaling(scaling.elements, scaling.baseline[:, :shown], scaling.scale[:shown])
+    offsets = np.concatenate([scaling.offset(block) for block in dataset.blocks])
+    return write_state(
+        scaling_record(scaling)
+        | {
+            "network": trained.state,
+            "elements": elements,
+            "n_learned": learned.targets.shape[1],
+            "centre": torch.from_numpy(features.mean(axis=0)),
+            "spread": _spread(features),
+            "split_seed": split_seed,
+            "held_out": torch.from_numpy(np.flatnonzero(out)),
+            "values": torch.from_numpy(scaled[:, :shown] * scaling.scale + offsets),
+            "targets": torch.from_numpy(dataset.targets),
+            "held_out_loss": trained.loss,
+            "curve": list(trained.curve),
+        }
     )
-    plan = model.plan(len(examples.graphs))
-    with torch.random.fork_rng(devices=[]):
+
+
+def _weights(scaling: Scaling, units: FloatArray | None) -> Tensor:
+    """Return how much each learned target counts; those beyond ``units`` count in their standard deviations."""
+    if units is None:
+        return torch.ones(len(scaling.scale))
+    counted = np.concatenate([units, scaling.scale[len(units) :]])
+    return torch.from_numpy((scaling.scale / counted) ** 2).float()
+
+
+def _train(
+    model: NetworkModel,
+    elements: Tensor,
+    parts: Sequence[Examples],
+    plan: Plan,
+    seed: int,
+    earlier: Mapping[str, Any] | None,
+) -> tuple[GraphNetwork, Trained]:
+    """Return the network with its best weights; ``parts`` are what it trains on and what it is judged by."""
+    examples, checks = parts
+    cuda = [elements.device] if elements.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
-        network = model.network(dataset.targets.shape[1], elements)
+        network = model.network(examples.targets.shape[1], elements.cpu()).to(elements.device)
         network.standardise(join_graphs(examples.graphs))
         trained = _train_again(network, earlier, examples, checks, plan, seed) if earlier else None
         if trained is None:
             trained = train(network, examples, checks, plan, seed)
     network.load_state_dict(trained.state)
-    scaled, features = _outputs(network, graphs)
-    offsets = np.concatenate([scaling.offset(block) for block in dataset.blocks])
-    return _write(
-        _scaling_record(scaling)
-        | {
-            "network": trained.state,
-            "elements": elements,
-            "centre": torch.from_numpy(features.mean(axis=0)),
-            "spread": _spread(features),
-            "split_seed": split_seed,
-            "held_out": torch.from_numpy(np.flatnonzero(out)),
-            "values": torch.from_numpy(scaled * scaling.scale + offsets),
-            "targets": torch.from_numpy(dataset.targets),
-            "held_out_loss": trained.loss,
-            "curve": trained.curve,
-        }
-    )
+    return network, trained
 
 
 def _train_again(
@@ -171,8 +149,10 @@ def _train_again(
     That is where the earlier state says less of the held-out labels than their mean does, or where nothing new is
     learned. The held-out labels are the same as then, and new ones.
     """
+    if int(earlier["n_learned"]) != examples.targets.shape[1]:  # forces came with later labels
+        return None
     fresh = deepcopy(network)
-    _load_weights(fresh, earlier)
+    load_weights(fresh, earlier)
     fresh.standardise(join_graphs(examples.graphs))
     start = evaluate(fresh, checks)
     if not start < USEFUL * evaluate(network, checks):
@@ -183,7 +163,7 @@ def _train_again(
 
 def held_out_predictions(state: bytes) -> tuple[IntArray, FloatArray]:
     """Return which rows of its dataset a member did not train on [H], and what it predicts for them [H, P]."""
-    record = _read(state)
+    record = read_state(state)
     rows = record["held_out"].numpy()
     return rows, record["values"].numpy()[rows]
 
@@ -194,8 +174,9 @@ def load_networks(
     """Return the ensemble made of members' states, its features sketched to ``width``."""
     if not states:
         raise InputError("an ensemble must have at least one member but got none; train it first.")
-    records = [_read(state) for state in states]
-    members = [_member(model, record) for record in records]
+    records = [read_state(state) for state in states]
+    device = pick_device(model.device)
+    members = [_member(model, record, device) for record in records]
     return NetworkPredictor(model, members, NeighbourFinder(systems, model.cutoff), width, spread_factors(records))
 
 
@@ -234,15 +215,15 @@ def _single_graphs(
 ) -> list[Graph]:
     finder = NeighbourFinder(systems, model.cutoff)
     singles = (slice_block(block, slice(row, row + 1)) for block in dataset.blocks for row in range(len(block)))
-    return [model.prepare(block_graph(single, finder), elements) for single in singles]
+    return [model.prepare(block_graph(single, finder).to(elements.device), elements) for single in singles]
 
 
 @torch.no_grad()
 def _outputs(network: GraphNetwork, graphs: Sequence[Graph]) -> tuple[FloatArray, FloatArray]:
     """Return scaled targets [S, P] and features [S, F] of graphs of one structure each."""
     network.eval()
-    parts = [network(join_graphs(graphs[start : start + CHUNK])) for start in range(0, len(graphs), CHUNK)]
-    values, features = (torch.cat(tensors).double().numpy() for tensors in zip(*parts, strict=True))
+    parts = Batches(CHUNK).run(len(graphs), lambda rows: network(join_graphs(graphs[rows])))
+    values, features = (torch.cat(tensors).double().cpu().numpy() for tensors in zip(*parts, strict=True))
     return values, features
 
 
@@ -251,35 +232,9 @@ def _spread(features: FloatArray) -> float:
     return spread if spread > 0 else 1.0
 
 
-def _scaling_record(scaling: Scaling) -> dict[str, Any]:
-    arrays = {"scaled_elements": scaling.elements, "baseline": scaling.baseline, "scale": scaling.scale}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def _write(record: Mapping[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(dict(record), buffer)
-    return buffer.getvalue()
-
-
-def _read(state: bytes) -> dict[str, Any]:
-    return dict(torch.load(io.BytesIO(state), map_location="cpu", weights_only=True))
-
-
-def _member(model: NetworkModel, record: Mapping[str, Any]) -> Member:
-    scaling = Scaling(*(record[name].numpy() for name in ("scaled_elements", "baseline", "scale")))
-    network = model.network(len(scaling.scale), record["elements"])
-    _load_weights(network, record)
-    network.eval()
-    return Member(network, record["elements"], scaling, record["centre"].numpy(), float(record["spread"]))
-
-
-def _load_weights(network: GraphNetwork, record: Mapping[str, Any]) -> None:
-    weights: dict[str, Tensor] = record["network"]
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise InputError(
-            f"a member's state must fit the model's settings but got {str(error).splitlines()[-1].strip()}; "
-            "train it anew or restore the settings."
-        ) from error
+def _member(model: NetworkModel, record: Mapping[str, Any], device: torch.device) -> Member:
+    network = model.network(int(record["n_learned"]), record["elements"])
+    load_weights(network, record)
+    network.to(device).eval()
+    scaling = recorded_scaling(record)
+    return Member(network, record["elements"].to(device), scaling, record["centre"].numpy(), float(record["spread"]))

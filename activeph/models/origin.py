@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from activeph.models.base import Device
 from activeph.records import Dataset, System
 from activeph.section import Section
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from activeph.graphs.batch import Graph
     from activeph.models.graph_network import GraphNetwork
-    from activeph.models.network import NetworkPredictor
+    from activeph.models.network_predictor import NetworkPredictor
     from activeph.models.training import Plan
 
 
@@ -43,6 +44,9 @@ class OriginModel(Section):
     """Step size of Adam."""
     held_out: float = Field(0.15, ge=0, lt=0.9)
     """Share of the labels that a member does not train on and that decides when it stops."""
+    device: Device = "auto"
+    """Processor of networks: `auto` takes a GPU where torch finds one, else the CPU; `cpu` gives equal digits on every
+    machine of one kind. Trained members can be read on either."""
     features: int = Field(64, ge=1)
     """Width of the sketched features that selectors compare."""
 
@@ -57,6 +61,12 @@ class OriginModel(Section):
         from activeph.models.network import load_networks
 
         return load_networks(self, states, systems, self.features)
+
+    def learning_curve(self, state: bytes) -> Sequence[tuple[float, ...]]:
+        """Return how a member's training went; see :class:`activeph.models.base.Traced`."""
+        from activeph.models.network_state import learning_curve
+
+        return learning_curve(state)
 
     def network(self, n_targets: int, elements: Tensor) -> GraphNetwork:
         """Return an untrained network."""

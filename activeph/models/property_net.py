@@ -15,7 +15,7 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.utils import scatter, softmax
 
 from activeph.graphs.batch import Graph
-from activeph.graphs.moments import radial_basis
+from activeph.graphs.moments import pair_gradient, radial_basis
 from activeph.models.graph_network import GraphNetwork
 
 TINY = 1e-6  # moments that vary less are constants of the crystal
@@ -147,6 +147,13 @@ class PropertyNet(GraphNetwork):
         extreme = scatter(local * shares, graph.structure, dim_size=graph.n_structures, reduce="sum")
         features = torch.cat([mean, extreme], dim=1)
         return self.head(features), features
+
+    def gradient(self, value: Tensor, graph: Graph) -> Tensor:
+        """Return the gradient [H, 3] of a number with respect to the graph's vectors, by way of the moments."""
+        inputs = [_moments(graph), graph.vectors] if self.messages else [_moments(graph)]
+        of_moments, *of_vectors = torch.autograd.grad(value, inputs, create_graph=True)
+        through = pair_gradient(graph, of_moments, self.elements, self.cutoff, self.n_radial)
+        return through + of_vectors[0] if of_vectors else through
 
     def _first_look(self, moments: Tensor, slots: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return learned mixtures of the moments: scalars [A, F], vectors [A, 3, F], tensors [A, 5, F]."""

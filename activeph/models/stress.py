@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from activeph.models.base import Model, Predictor
+from activeph.models.base import Model, Predictor, Traced
 from activeph.models.calibration import Recalibration, fit_recalibration, spread_out
 from activeph.models.scaling import fit_scaling
 from activeph.models.tensor_features import FROM_COMPONENTS, TO_COMPONENTS, TensorFeatures
@@ -69,6 +69,10 @@ class WithStress:
         predictor = self.model.load([record["model"].tobytes() for record in records], systems)
         fits = [_read_tensor(record) for record in records]
         return StressPredictor(predictor, fits, systems, [str(name) for name in records[0]["names"]])
+
+    def learning_curve(self, state: bytes) -> Sequence[tuple[float, ...]]:
+        """Return how the training of the model of scalars went, nothing where that takes no steps."""
+        return self.model.learning_curve(_read(state)["model"].tobytes()) if isinstance(self.model, Traced) else ()
 
 
 class StressPredictor:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from activeph.graphs.batch import Graph, join_graphs
+from activeph.models.device import Batches
+from activeph.models.forces import ForceLabels, differentiable, force_loss
 from activeph.models.graph_network import GraphNetwork
 
 State = dict[str, Tensor]
@@ -25,6 +27,7 @@ class Plan:
     batch: int
     learning_rate: float
     weight_decay: float
+    force_weight: float = 0.0  # of the forces' loss beside that of the targets
     averaging: float = 0.98
     checks: int = 25  # looks at the held-out part
     patience: float = 0.4  # share of the steps that may pass without an improvement
@@ -33,11 +36,17 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Graphs of one structure each, with scaled targets [S, P] and how much each target counts [P]."""
+    """Graphs of one structure each, with scaled targets [S, P], how much each target counts [P], and forces."""
 
     graphs: Sequence[Graph]
     targets: Tensor
     weights: Tensor
+    forces: ForceLabels | None = None
+
+    def take(self, rows: Sequence[int]) -> Examples:
+        """Return some of them."""
+        forces = self.forces.part(rows) if self.forces else None
+        return Examples([self.graphs[row] for row in rows], self.targets[list(rows)], self.weights, forces)
 
     def joined(self, rows: Sequence[int]) -> tuple[Graph, Tensor]:
         """Return some of them as one graph."""
@@ -46,11 +55,15 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """The best weights by held-out loss (mean squared error of scaled targets), and the curve that led there."""
+    """The best weights by held-out loss (mean squared error of scaled targets), and the curve that led there.
+
+    A point of the curve is (step, held-out loss), then what training minimised since the point before: the mean
+    squared errors of targets and of forces.
+    """
 
     state: State
     loss: float
-    curve: list[tuple[int, float]]  # steps and held-out loss
+    curve: Sequence[tuple[float, ...]]
 
 
 def train(
@@ -67,10 +80,12 @@ def train(
         network.parameters(), lr=plan.learning_rate, weight_decay=plan.weight_decay, foreach=True
     )
     rng = np.random.Generator(np.random.SFC64(seed))
+    batches, looks = Batches(plan.batch), Batches(len(check_set.graphs))
     order: list[int] = []
     check_every = max(1, plan.steps // plan.checks)
-    start = evaluate(averaged, check_set)
-    best, best_loss, best_step, curve = deepcopy(averaged.state_dict()), math.inf, 0, [(0, start)]
+    start = evaluate(averaged, check_set, looks)
+    best, best_loss, best_step = deepcopy(averaged.state_dict()), math.inf, 0
+    curve, losses = [(0.0, start, math.nan, math.nan)], []
     if keep_start:
         best_loss = start
     for step in range(1, plan.steps + 1):
@@ -78,12 +93,12 @@ def train(
             order += rng.permutation(len(train_set.graphs)).tolist()
         rows, order = order[: plan.batch], order[plan.batch :]
         set_rate(optimiser, plan, step)
-        graph, targets = train_set.joined(rows)
-        _step(network, optimiser, graph, targets, train_set.weights)
+        losses.append(_step(network, optimiser, train_set, rows, plan.force_weight, batches))
         average(pairs, min(plan.averaging, step / (step + 9)))
         if step % check_every == 0 or step == plan.steps:
-            loss = evaluate(averaged, check_set)
-            curve.append((step, loss))
+            loss = evaluate(averaged, check_set, looks)
+            curve.append((float(step), loss, *torch.stack(losses).mean(dim=0).tolist()))
+            losses = []
             if loss < best_loss or not check_set.graphs:
                 best, best_loss, best_step = deepcopy(averaged.state_dict()), loss, step
             elif step - best_step > plan.patience * plan.steps:
@@ -92,23 +107,50 @@ def train(
 
 
 @torch.no_grad()
-def evaluate(network: GraphNetwork, examples: Examples) -> float:
+def evaluate(network: GraphNetwork, examples: Examples, batches: Batches | None = None) -> float:
     """Return the mean squared error of scaled targets; infinite where there are no examples."""
-    if not examples.graphs:
+    n = len(examples.graphs)
+    if n == 0:
         return math.inf
     network.eval()
-    graph, targets = examples.joined(range(len(examples.graphs)))
-    return float(torch.mean(examples.weights * (network(graph)[0] - targets) ** 2))
+
+    def loss(part: slice) -> float:
+        graph, targets = examples.joined(range(n)[part])
+        return float(torch.mean(examples.weights * (network(graph)[0] - targets) ** 2)) * len(targets) / n
+
+    return sum((batches or Batches(n)).run(n, loss))
 
 
 def _step(
-    network: GraphNetwork, optimiser: torch.optim.Optimizer, graph: Graph, targets: Tensor, weights: Tensor
-) -> None:
-    loss = torch.mean(weights * (network(graph)[0] - targets) ** 2)
-    optimiser.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
+    network: GraphNetwork,
+    optimiser: torch.optim.Optimizer,
+    examples: Examples,
+    rows: Sequence[int],
+    force_weight: float,
+    batches: Batches,
+) -> Tensor:
+    """Make one step on some examples and return their losses [2] of targets and forces."""
+
+    def descend(part: slice) -> Tensor:
+        own = rows[part]
+        of_targets, of_forces = _losses(network, examples, own, force_weight > 0)
+        share = len(own) / len(rows)
+        torch.autograd.backward(share * (of_targets + force_weight * of_forces), inputs=list(network.parameters()))
+        return share * torch.stack([of_targets.detach(), of_forces.detach()])
+
+    losses = batches.run(len(rows), descend, optimiser.zero_grad)
     torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
     optimiser.step()
+    return torch.stack(losses).sum(dim=0)
+
+
+def _losses(network: GraphNetwork, examples: Examples, rows: Sequence[int], with_forces: bool) -> tuple[Tensor, Tensor]:
+    graph, targets = examples.joined(rows)
+    labels = examples.forces.part(rows) if with_forces and examples.forces else None
+    graph = differentiable(graph) if labels else graph
+    scaled = network(graph)[0]
+    of_targets = torch.mean(examples.weights * (scaled - targets) ** 2)
+    return of_targets, force_loss(network, graph, scaled, labels) if labels else torch.zeros_like(of_targets)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, plan: Plan, step: int) -> None:

@@ -243,3 +243,18 @@ def test_predict_refuses_what_does_not_fit(activeph, run: Path) -> None:
     unknown = activeph("predict", "runs/tiny", "Cu.vasp", "--arm", "x")
     assert "must name a trained ensemble but got x 0; there are: active-phonon 0, random 0" in unknown.err
     assert "FILE must be an existing file but got no.xyz" in activeph("predict", "runs/tiny", "no.xyz").err
+
+
+def test_predict_names_an_ensemble_of_another_version(activeph, run: Path) -> None:
+    activeph("export", "runs/tiny", "-o", "d.extxyz")
+    for member in run.glob("arms/active-phonon/*/*/member-*.pt"):
+        member.write_bytes(b"what another version wrote")
+    answer = activeph("predict", "runs/tiny", "d.extxyz")
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
+    assert "can read but got" in answer.err
+    campaign = run / "campaign.yaml"
+    campaign.write_text(campaign.read_text().replace("model:\n", "model:\n  layers_of_old: 3\n"))
+    answer = activeph("predict", "runs/tiny", "d.extxyz")
+    assert answer.code == 2
+    assert answer.err.count("\n") == 1
