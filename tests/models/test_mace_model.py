@@ -18,6 +18,7 @@ import torch
 from pydantic import ValidationError
 
 from activeph.errors import InputError
+from activeph.label.mace import MaceLabeler
 from activeph.models.mace import MaceModel
 from activeph.models.mace_batch import ShrinkingBatches, choose_device
 from activeph.models.mace_data import binding_energies, check_labels, check_reading, labelled_structures, read_by_mace
@@ -96,6 +97,14 @@ def test_fixed_atoms_are_found(system: System) -> None:
         fixed.append(atoms.get_forces())
     with pytest.raises(InputError, match=r"exactly zero for atoms \[2, 5\] .* remove the constraint \(FixAtoms\)"):
         check_labels(replace(dataset, forces=(np.array(fixed),)), True)
+
+
+def test_zeros_by_symmetry_are_no_constraint(system: System) -> None:
+    dataset = make_dataset(system)
+    forces = dataset.forces[0].copy()
+    forces[:, 2] = 0.0
+    forces -= np.where(np.arange(8) == 2, 0.0, 1.0)[:, None] * forces.sum(axis=1, keepdims=True) / 7
+    check_labels(replace(dataset, forces=(forces,)), True)
 
 
 def test_energies_of_another_code(system: System) -> None:
@@ -202,6 +211,9 @@ def test_exported_files_say_in_ase_what_the_committee_predicts(
     assert [path.name for path in paths] == ["member-0.model", "member-1.model"]
     block = make_dataset(system, 3, 5).blocks[0]
     answers = predictor.answers(block)
+    label = MaceLabeler(model=paths[0]).label(block.configuration(0), tmp_path)  # the file as teacher or for phonons
+    assert label.energy == pytest.approx(answers[0].energies[0], abs=1e-4)
+    np.testing.assert_allclose(label.forces, answers[0].forces[0], atol=2e-4)
     for path, answer in zip(paths, answers, strict=True):
         calculator = MACECalculator(model_paths=str(path), device="cpu", default_dtype="float64")
         for row in range(3):
