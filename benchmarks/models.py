@@ -4,7 +4,8 @@
 
 For every seed the file is shuffled; the first part is the test set, training sets are nested prefixes of the rest, the
 same for all models. With ``--test FILE`` that file is the test set and all of LABELLED is trained on. Prints one JSON
-object: means over seeds with their standard errors. Run with OMP_NUM_THREADS=1.
+object: means over seeds with their standard errors. A kind may have keys: --kinds gnn "gnn force_weight=0". Larger
+files are made by ``make_pool.py``. Run with OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--force-constants", type=Path, required=True)
     parser.add_argument("--test", type=Path)
     parser.add_argument("--n-test", type=int, default=200)
-    parser.add_argument("--labels", type=int, nargs="+", default=(25, 50, 100, 200))
+    parser.add_argument("--labels", type=int, nargs="+", default=(25, 50, 100, 200, 400))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--members", type=int, default=3)
     parser.add_argument("--kinds", nargs="+", default=KINDS)

@@ -71,30 +71,20 @@ def fit_network(
     Errors count in ``units`` [P], by default the targets' standard deviations. Where forces are learned, the energy
     per atom is too, whether or not it is a target.
     """
-    device = pick_device(model.device)
     earlier = read_state(warm) if warm is not None else None
     split_seed = int(earlier["split_seed"]) if earlier else seed
     out = held_out(dataset, split_seed, model.held_out)
     plan = model.plan(int(np.sum(~out)))
-    with_forces = plan.force_weight > 0 and has_forces(dataset)
-    shown = dataset.targets.shape[1]
-    learned, column = with_energy(dataset) if with_forces else (dataset, -1)
+    learned, column = with_energy(dataset) if plan.force_weight > 0 and has_forces(dataset) else (dataset, None)
     scaling = fit_scaling(learned)
-    elements = _elements(dataset, systems).to(device)
-    graphs = _single_graphs(model, dataset, systems, elements)
-    examples = Examples(
-        graphs,
-        torch.from_numpy(scaling.forward(learned).astype(np.float32)).to(device),
-        _weights(scaling, units).to(device),
-        force_labels(learned, column, scaling, device) if with_forces else None,
-    )
+    elements = _elements(dataset, systems).to(pick_device(model.device))
+    examples = _examples(_single_graphs(model, dataset, systems, elements), learned, column, scaling, units)
     parts = [examples.take(np.flatnonzero(rows).tolist()) for rows in (~out, out)]
     network, trained = _train(model, elements, parts, plan, seed, earlier)
-    scaled, features = _outputs(network, graphs)
-    scaling = Scaling(scaling.elements, scaling.baseline[:, :shown], scaling.scale[:shown])
-    offsets = np.concatenate([scaling.offset(block) for block in dataset.blocks])
+    scaled, features = _outputs(network, examples.graphs)
+    shown = scaling.first(dataset.targets.shape[1])
     return write_state(
-        scaling_record(scaling)
+        scaling_record(shown)
         | {
             "network": trained.state,
             "elements": elements,
@@ -103,11 +93,24 @@ def fit_network(
             "spread": _spread(features),
             "split_seed": split_seed,
             "held_out": torch.from_numpy(np.flatnonzero(out)),
-            "values": torch.from_numpy(scaled[:, :shown] * scaling.scale + offsets),
+            "values": torch.from_numpy(scaled[:, : len(shown.scale)] * shown.scale + shown.offsets(dataset)),
             "targets": torch.from_numpy(dataset.targets),
             "held_out_loss": trained.loss,
             "curve": list(trained.curve),
         }
+    )
+
+
+def _examples(
+    graphs: Sequence[Graph], dataset: Dataset, energy: int | None, scaling: Scaling, units: FloatArray | None
+) -> Examples:
+    """Return what a network learns of a dataset: its targets, and forces where the column of the energy is given."""
+    device = graphs[0].species.device
+    return Examples(
+        graphs,
+        torch.from_numpy(scaling.forward(dataset).astype(np.float32)).to(device),
+        _weights(scaling, units).to(device),
+        None if energy is None else force_labels(dataset, energy, scaling, device),
     )
 
 

@@ -26,8 +26,7 @@ class Scaling:
 
     def forward(self, dataset: Dataset) -> FloatArray:
         """Return the scaled targets [S, P] of a dataset."""
-        offset = np.concatenate([self.offset(block) for block in dataset.blocks])
-        return np.asarray((dataset.targets - offset) / self.scale)
+        return np.asarray((dataset.targets - self.offsets(dataset)) / self.scale)
 
     def backward(self, block: Block, scaled: FloatArray) -> FloatArray:
         """Return targets in their units; ``scaled`` is [..., B, P]."""
@@ -36,6 +35,14 @@ class Scaling:
     def offset(self, block: Block) -> FloatArray:
         """Return what composition alone predicts [B, P]."""
         return np.asarray(composition(block.species, self.elements) @ self.baseline)
+
+    def offsets(self, dataset: Dataset) -> FloatArray:
+        """Return what composition alone predicts of a dataset [S, P]."""
+        return np.concatenate([self.offset(block) for block in dataset.blocks])
+
+    def first(self, n: int) -> Scaling:
+        """Return the scaling of the first ``n`` targets."""
+        return Scaling(self.elements, self.baseline[:, :n], self.scale[:n])
 
 
 def fit_scaling(dataset: Dataset) -> Scaling:
