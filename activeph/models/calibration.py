@@ -12,6 +12,9 @@ import numpy as np
 
 from activeph.records import Block, Dataset, FloatArray, IntArray
 
+TAIL = 4.0  # degrees of freedom of held-out errors
+SHARES = np.array([0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0])  # of the typical variance, equal for all
+STRETCHES = np.geomspace(0.5, 2.0, 41)
 LEVELS = np.linspace(0.01, 0.99, 99)  # central intervals at which coverage is compared with its nominal value
 
 
@@ -52,9 +55,10 @@ class Recalibration:
 
 
 def fit_recalibration(errors: FloatArray, deviations: FloatArray) -> Recalibration:
-    """Return the recalibration that minimises the miscalibration area on held-out errors and deviations [S, P].
+    """Return the recalibration from held-out errors and deviations [S, P].
 
-    Among equal areas (within 0.005) the likelier one is taken. Heavy tails hardly count, unlike in a likelihood fit.
+    How much of the variance is equal for all follows from the likelihood of Student's t errors, which single gross
+    errors do not sway; the size then from the least miscalibration area.
     """
     fits = [_fit_one(errors[:, p], deviations[:, p]) for p in range(errors.shape[1])]
     return Recalibration(np.array([floor for floor, _ in fits]), np.array([factor for _, factor in fits]))
@@ -67,17 +71,18 @@ def _fit_one(errors: FloatArray, deviations: FloatArray) -> tuple[float, float]:
     spread = float(np.median(deviations))
     if typical <= 0 or spread <= 0:
         return max(typical, 0.0), 1.0
-    shares, stretches = np.meshgrid(np.linspace(0.0, 1.0, 7), np.geomspace(0.6, 1.7, 17), indexing="ij")
-    floors = (stretches * typical * np.sqrt(shares)).ravel()  # shares: of the typical variance that is equal for all
-    factors = (stretches * typical / spread * np.sqrt(1 - shares)).ravel()
-    trials = np.sqrt(floors[:, None] ** 2 + (factors[:, None] * deviations) ** 2) + 1e-12 * typical  # [trial, S]
+    shares, stretches = np.meshgrid(SHARES, STRETCHES, indexing="ij")
+    relative = np.sqrt(shares[..., None] + (1 - shares[..., None]) * (deviations / spread) ** 2)  # [share, stretch, S]
+    trials = stretches[..., None] * typical * relative
     ratios = np.abs(errors) / trials
-    halves = norm.ppf(0.5 + LEVELS / 2)
-    observed = np.stack([np.mean(ratios <= half, axis=1) for half in halves], axis=1)
+    costs = np.mean(0.5 * (TAIL + 1) * np.log1p(ratios**2 / TAIL) + np.log(trials), axis=2)
+    best = int(np.argmin(costs.min(axis=1)))
+    entered = np.sort(2 * norm.cdf(ratios[best]) - 1, axis=1)  # the level at which each error enters its interval
+    observed = np.stack([np.searchsorted(row, LEVELS, side="right") / len(row) for row in entered])
     areas = np.mean(np.abs(observed - LEVELS), axis=1)
-    costs = np.mean(0.5 * ratios**2 + np.log(trials), axis=1)
-    best = np.lexsort((costs, np.round(areas / 0.005)))[0]
-    return float(floors[best]), float(factors[best])
+    stretch = float(np.mean(STRETCHES[areas <= areas.min() + 0.003]))
+    share = float(SHARES[best])
+    return stretch * typical * np.sqrt(share), stretch * typical / spread * np.sqrt(1 - share)
 
 
 def spread_out(draws: FloatArray, deviations: FloatArray) -> FloatArray:

@@ -1,14 +1,16 @@
 """Gaussian-process regression that single odd labels do not spoil.
 
-Kernel: amplitude² (1 + inner product), plus amplitude² times a squared exponential of the distance; noise is
-Student's t, treated as normal noise whose variance each label has for itself (expectation maximisation; Lange, Little,
-Taylor, J. Am. Stat. Assoc. 84, 881 (1989)). Hyperparameters maximise the evidence (Rasmussen, Williams, "Gaussian
-Processes for Machine Learning", chapter 5); inputs and targets come scaled to unit variance.
+Kernel: for every group of inputs amplitude² (1 + inner product), plus amplitude² times a squared exponential of the
+distance; noise is Student's t, treated as normal noise whose variance each label has for itself (expectation
+maximisation; Lange, Little, Taylor, J. Am. Stat. Assoc. 84, 881 (1989)). Hyperparameters maximise the evidence
+(Rasmussen, Williams, "Gaussian Processes for Machine Learning", chapter 5); inputs and targets come scaled to unit
+variance.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +18,15 @@ import numpy as np
 from activeph.records import FloatArray
 
 DEGREES_OF_FREEDOM = 4.0  # of the noise: gross outliers lose their weight, normal noise hardly changes the fit
-START = np.array([0.0, 0.0, 1.0, -1.0])  # logarithms: linear, smooth amplitude, length, noise
+OF_FIRST, OF_OTHERS = (0.0, 0.0, 1.0), (-2.0, -2.0, 1.0)  # logarithms to start from: linear, smooth amplitude, length
+OF_NOISE = -1.0
 PRIOR_WIDTH = 3.0  # of the logarithms around the start, so that few labels cannot drive them away
-ROUNDS = 3  # of hyperparameters and label weights in turn
-MAX_LABELS_FOR_EVIDENCE = 200
+REACH = 5.0  # of the logarithms around the start: beyond it covariances are singular in double precision
+LEAST_NOISE = -5.0  # logarithm
+ROUNDS = 2  # of hyperparameters and label weights in turn
+MAX_LABELS_FOR_EVIDENCE = 150
+FOLDS = 5  # of the cross-validation
+LEAST_FOLDED = 20  # labels
 N_WAVES = 256  # random cosines that stand for a draw from the smooth kernel
 
 
@@ -28,129 +35,230 @@ class Posterior:
     """One scalar function given labels: the mean, and one draw's deviation from it."""
 
     inputs: FloatArray  # [n, m]
-    parameters: FloatArray  # [4] logarithms
+    groups: tuple[int, ...]  # numbers of columns that make up m
+    parameters: FloatArray  # [3 per group, then noise] logarithms
     mean_weights: FloatArray  # [n]
     draw_weights: FloatArray  # [n]
     noise: FloatArray  # [n] variances
-    residuals: FloatArray  # [n] leave-one-out errors: label minus what the others predict
+    residuals: FloatArray  # [n] cross-validated errors: label minus what others predict
     residual_deviations: FloatArray  # [n] standard deviations that the others expect of them, without noise
     seed: int  # of the draw
 
     def mean(self, inputs: FloatArray) -> FloatArray:
         """Return the posterior mean [S]."""
-        return kernel(inputs, self.inputs, self.parameters) @ self.mean_weights
+        return kernel(inputs, self.inputs, self.groups, self.parameters) @ self.mean_weights
 
     def standard_deviation(self, inputs: FloatArray) -> FloatArray:
         """Return the posterior standard deviation [S], without noise."""
-        across = kernel(inputs, self.inputs, self.parameters)
-        prior = np.exp(2 * self.parameters[0]) * (1 + np.mean(inputs**2, axis=1)) + np.exp(2 * self.parameters[1])
-        return np.asarray(np.sqrt(np.maximum(prior - np.sum((across @ self._inverse) * across, axis=1), 0)))
+        across = kernel(inputs, self.inputs, self.groups, self.parameters)
+        prior = np.zeros(len(inputs))
+        for own, (linear, smooth, _) in _by_group(inputs, self.groups, self.parameters):
+            prior += np.exp(2 * linear) * (1 + np.mean(own**2, axis=1)) + np.exp(2 * smooth)
+        return np.asarray(np.sqrt(_remaining(prior, across, self._factor)))
 
     @functools.cached_property
-    def _inverse(self) -> FloatArray:
-        return np.asarray(np.linalg.inv(kernel(self.inputs, self.inputs, self.parameters) + np.diag(self.noise)))
+    def _factor(self) -> FloatArray:
+        covariance = kernel(self.inputs, self.inputs, self.groups, self.parameters)
+        return np.asarray(np.linalg.cholesky(covariance + np.diag(self.noise)))
 
     def deviation(self, inputs: FloatArray) -> FloatArray:
         """Return what one draw from the posterior adds to the mean [S] (Matheron's rule, arXiv:2002.09309)."""
-        correction = kernel(inputs, self.inputs, self.parameters) @ self.draw_weights
-        return prior_draw(inputs, self.parameters, self.seed) - correction
+        correction = kernel(inputs, self.inputs, self.groups, self.parameters) @ self.draw_weights
+        return prior_draw(inputs, self.groups, self.parameters, self.seed) - correction
 
 
-def kernel(first: FloatArray, second: FloatArray, parameters: FloatArray) -> FloatArray:
+def kernel(first: FloatArray, second: FloatArray, groups: tuple[int, ...], parameters: FloatArray) -> FloatArray:
     """Return the covariance [n1, n2] of inputs [n1, m] and [n2, m]."""
-    linear, smooth = _parts(first, second, parameters)
-    return linear + smooth
+    linear, smooth = _parts(_geometry(first, second, groups), parameters)
+    return np.asarray((linear + smooth).sum(axis=0))
 
 
-def fit_posterior(inputs: FloatArray, targets: FloatArray, seed: int, start: FloatArray = START) -> Posterior:
-    """Return the posterior given inputs [n, m] and targets [n]; the mean does not depend on the seed."""
-    parameters, widths = start, np.ones(len(targets))
-    few = slice(0, MAX_LABELS_FOR_EVIDENCE)
-    for _ in range(ROUNDS):
-        parameters = _maximise_evidence(inputs[few], targets[few], widths[few], parameters)
-        widths = _noise_widths(inputs, targets, parameters, widths)
-    noise = np.exp(2 * parameters[3]) * widths
-    inverse = np.linalg.inv(kernel(inputs, inputs, parameters) + np.diag(noise))
-    mean_weights = inverse @ targets
+def fit_posterior(inputs: FloatArray, targets: FloatArray, seed: int, groups: tuple[int, ...] = ()) -> Posterior:
+    """Return the posterior given inputs [n, m] and targets [n]; the mean does not depend on the seed.
+
+    ``groups`` are the numbers of columns of each group of inputs, by default one group of all. Where the first group
+    alone predicts left-out labels better, the others are ignored.
+    """
+    groups = groups or (inputs.shape[1],)
+    trials = [_cross_validated(inputs, targets, groups[:n]) for n in sorted({1, len(groups)})]
+    known, residuals, variances = min(trials, key=lambda trial: float(np.mean(np.abs(trial[1]))))
+    ignored = len(groups) - len(known.parameters) // 3
+    parameters = np.concatenate([known.parameters[:-1], [-np.inf, -np.inf, 0.0] * ignored, known.parameters[-1:]])
     rng = np.random.Generator(np.random.SFC64(seed))
-    drawn = prior_draw(inputs, parameters, seed) + np.sqrt(noise) * rng.normal(size=len(targets))
-    variances = np.maximum(1 / np.diag(inverse) - noise, 0)
+    drawn = prior_draw(inputs, groups, parameters, seed) + np.sqrt(known.noise) * rng.normal(size=len(targets))
     return Posterior(
         inputs=inputs,
+        groups=groups,
         parameters=parameters,
-        mean_weights=mean_weights,
-        draw_weights=inverse @ drawn,
-        noise=noise,
-        residuals=mean_weights / np.diag(inverse),
+        mean_weights=known.solve(targets),
+        draw_weights=known.solve(drawn),
+        noise=known.noise,
+        residuals=residuals,
         residual_deviations=np.sqrt(variances),
         seed=seed,
     )
 
 
-def prior_draw(inputs: FloatArray, parameters: FloatArray, seed: int) -> FloatArray:
-    """Return a random function [S] with the kernel as covariance: a random plane plus random cosines."""
+def prior_draw(inputs: FloatArray, groups: tuple[int, ...], parameters: FloatArray, seed: int) -> FloatArray:
+    """Return a random function [S] with the kernel as covariance: random planes plus random cosines."""
     rng = np.random.Generator(np.random.SFC64([seed, 1]))
-    n_inputs = inputs.shape[1]
-    level, plane = rng.normal(), rng.normal(size=n_inputs) / np.sqrt(n_inputs)
-    waves = rng.normal(size=(n_inputs, N_WAVES)) / (np.exp(parameters[2]) * np.sqrt(n_inputs))
-    heights = np.exp(parameters[1]) * np.sqrt(2 / N_WAVES) * rng.normal(size=N_WAVES)
-    phases = rng.uniform(0, 2 * np.pi, size=N_WAVES)
-    return np.asarray(np.exp(parameters[0]) * (level + inputs @ plane) + np.cos(inputs @ waves + phases) @ heights)
+    total = np.zeros(len(inputs))
+    for own, (linear, smooth, length) in _by_group(inputs, groups, parameters):
+        n_inputs = own.shape[1]
+        level, plane = rng.normal(), rng.normal(size=n_inputs) / np.sqrt(n_inputs)
+        waves = rng.normal(size=(n_inputs, N_WAVES)) / (np.exp(length) * np.sqrt(n_inputs))
+        heights = np.exp(smooth) * np.sqrt(2 / N_WAVES) * rng.normal(size=N_WAVES)
+        phases = rng.uniform(0, 2 * np.pi, size=N_WAVES)
+        total += np.exp(linear) * (level + own @ plane) + np.cos(own @ waves + phases) @ heights
+    return total
 
 
-def _parts(first: FloatArray, second: FloatArray, parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
-    n_inputs = first.shape[1]
-    inner = first @ second.T / n_inputs
-    squares = np.sum(first**2, axis=1)[:, None] / n_inputs + np.sum(second**2, axis=1) / n_inputs - 2 * inner
-    smooth = np.exp(2 * parameters[1] - 0.5 * np.maximum(squares, 0) * np.exp(-2 * parameters[2]))
-    return np.exp(2 * parameters[0]) * (1 + inner), smooth
+def _remaining(prior: FloatArray, across: FloatArray, factor: FloatArray) -> FloatArray:
+    """Return the variances [S] that labels leave of prior ones; ``across`` [S, n] are covariances with the labels."""
+    from scipy.linalg import solve_triangular
+
+    taken = np.sum(solve_triangular(factor, across.T, lower=True) ** 2, axis=0)
+    return np.asarray(np.maximum(prior - taken, 1e-10 * prior))
 
 
-def _maximise_evidence(inputs: FloatArray, targets: FloatArray, widths: FloatArray, start: FloatArray) -> FloatArray:
+@dataclass(frozen=True, eq=False)
+class _Known:
+    parameters: FloatArray
+    widths: FloatArray  # [n] noise variances in units of the common one
+    noise: FloatArray  # [n] variances
+    factor: FloatArray  # [n, n] Cholesky factor of covariance and noise
+
+    def solve(self, targets: FloatArray) -> FloatArray:
+        """Return the weights [n] of the labels' covariances that yield the mean."""
+        from scipy.linalg import cho_solve
+
+        return np.asarray(cho_solve((self.factor, True), targets))
+
+
+def _know(
+    inputs: FloatArray, targets: FloatArray, groups: tuple[int, ...], parameters: FloatArray, widths: FloatArray
+) -> _Known:
+    """Return hyperparameters and noise found in turn, and what follows from them."""
+    few = slice(0, MAX_LABELS_FOR_EVIDENCE)
+    geometry = _geometry(inputs, inputs, groups)
+    part = _Geometry(geometry.inner[:, few, few], geometry.squares[:, few, few])
+    for _ in range(ROUNDS):
+        parameters = _maximise_evidence(part, targets[few], widths[few], parameters)
+        widths = _noise_widths(geometry, targets, parameters, widths)
+    noise = np.exp(2 * parameters[-1]) * widths
+    linear, smooth = _parts(geometry, parameters)
+    return _Known(parameters, widths, noise, np.linalg.cholesky((linear + smooth).sum(axis=0) + np.diag(noise)))
+
+
+def _cross_validated(
+    inputs: FloatArray, targets: FloatArray, groups: tuple[int, ...]
+) -> tuple[_Known, FloatArray, FloatArray]:
+    """Return the fit, what each label differs by from what others predict [n], and the variances they expect.
+
+    Leave-one-out errors by the closed formula are too small where few labels have set hyperparameters and noise; here
+    the labels of a fold have no part in either. Tiny sets keep the formula. The variances are by the formula: they
+    must be those of the fit that predicts.
+    """
+    n = len(targets)
+    known = _know(inputs, targets, groups, _start(len(groups)), np.ones(n))
+    inverse = known.solve(np.eye(n))
+    precision = np.diag(inverse)
+    variances = np.maximum(1 / precision - known.noise, 0)
+    if n < LEAST_FOLDED:
+        return known, inverse @ targets / precision, variances
+    residuals = np.empty(n)
+    for fold in range(FOLDS):
+        out = np.arange(n) % FOLDS == fold
+        rest = ~out
+        refit = _know(inputs[rest], targets[rest], groups, known.parameters, known.widths[rest])
+        across = kernel(inputs[out], inputs[rest], groups, refit.parameters)
+        residuals[out] = targets[out] - across @ refit.solve(targets[rest])
+    return known, residuals, variances
+
+
+@dataclass(frozen=True, eq=False)
+class _Geometry:
+    inner: FloatArray  # [G, n1, n2] per column
+    squares: FloatArray  # [G, n1, n2] of distances, per column
+
+
+def _geometry(first: FloatArray, second: FloatArray, groups: tuple[int, ...]) -> _Geometry:
+    inner, squares = [], []
+    for number, size in enumerate(groups):
+        columns = slice(sum(groups[:number]), sum(groups[: number + 1]))
+        one, other = first[:, columns], second[:, columns]
+        inner.append(one @ other.T / size)
+        norms = np.sum(one**2, axis=1)[:, None] + np.sum(other**2, axis=1)
+        squares.append(np.maximum(norms / size - 2 * inner[-1], 0))
+    return _Geometry(np.array(inner), np.array(squares))
+
+
+def _by_group(
+    inputs: FloatArray, groups: tuple[int, ...], parameters: FloatArray
+) -> Iterator[tuple[FloatArray, FloatArray]]:
+    """Yield the columns of each group with its parameters."""
+    for number, size in enumerate(groups):
+        first = sum(groups[:number])
+        yield inputs[:, first : first + size], parameters[3 * number : 3 * number + 3]
+
+
+def _parts(geometry: _Geometry, parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return linear and smooth covariances [G, n1, n2]."""
+    linear, smooth, length = parameters[:-1].reshape(-1, 3).T[:, :, None, None]
+    return (
+        np.exp(2 * linear) * (1 + geometry.inner),
+        np.exp(2 * smooth - 0.5 * geometry.squares * np.exp(-2 * length)),
+    )
+
+
+def _start(n_groups: int) -> FloatArray:
+    return np.array([*OF_FIRST, *(OF_OTHERS * (n_groups - 1)), OF_NOISE])
+
+
+def _maximise_evidence(geometry: _Geometry, targets: FloatArray, widths: FloatArray, start: FloatArray) -> FloatArray:
     from scipy.optimize import minimize
 
-    bounds = [(value - 8, value + 8) for value in START]
+    centre = _start(len(geometry.inner))
     found = minimize(
         _cost,
         start,
-        args=(inputs, targets, widths),
+        args=(geometry, targets, widths),
         jac=True,
         method="L-BFGS-B",
-        bounds=bounds,
-        options={"maxiter": 30},
+        bounds=[*((value - REACH, value + REACH) for value in centre[:-1]), (LEAST_NOISE, centre[-1] + REACH)],
+        options={"maxiter": 20},
     )
     return np.asarray(found.x)
 
 
 def _cost(
-    parameters: FloatArray, inputs: FloatArray, targets: FloatArray, widths: FloatArray
+    parameters: FloatArray, geometry: _Geometry, targets: FloatArray, widths: FloatArray
 ) -> tuple[float, FloatArray]:
     """Return the negative logarithm of evidence times prior, and its gradient."""
-    linear, smooth = _parts(inputs, inputs, parameters)
-    noise = np.exp(2 * parameters[3]) * widths + 1e-10
-    covariance = linear + smooth + np.diag(noise)
+    linear, smooth = _parts(geometry, parameters)
+    noise = np.exp(2 * parameters[-1]) * widths + 1e-10
+    covariance = (linear + smooth).sum(axis=0) + np.diag(noise)
     factor = np.linalg.cholesky(covariance)
     inverse = np.linalg.inv(covariance)
     weights = inverse @ targets
     cost = 0.5 * targets @ weights + np.sum(np.log(np.diag(factor)))
     sensitivity = 0.5 * (inverse - np.outer(weights, weights))  # d cost / d covariance
-    distances = 4 * parameters[1] - 2 * np.log(np.maximum(smooth, 1e-300))  # squared, in units of the length
-    slopes = np.array(
-        [
-            np.sum(sensitivity * 2 * linear),
-            np.sum(sensitivity * 2 * smooth),
-            np.sum(sensitivity * smooth * distances),
-            np.sum(np.diag(sensitivity) * 2 * np.exp(2 * parameters[3]) * widths),
-        ]
-    )
-    away = (parameters - START) / PRIOR_WIDTH
-    return float(cost + 0.5 * away @ away), slopes + away / PRIOR_WIDTH
+    lengths = np.exp(-2 * parameters[2:-1:3])[:, None, None]
+    slopes = [
+        2 * np.sum(sensitivity * linear, axis=(1, 2)),
+        2 * np.sum(sensitivity * smooth, axis=(1, 2)),
+        np.sum(sensitivity * smooth * geometry.squares * lengths, axis=(1, 2)),
+    ]
+    of_noise = np.sum(np.diag(sensitivity) * 2 * np.exp(2 * parameters[-1]) * widths)
+    away = (parameters - _start(len(linear))) / PRIOR_WIDTH
+    return float(cost + 0.5 * away @ away), np.append(np.transpose(slopes).ravel(), of_noise) + away / PRIOR_WIDTH
 
 
-def _noise_widths(inputs: FloatArray, targets: FloatArray, parameters: FloatArray, widths: FloatArray) -> FloatArray:
+def _noise_widths(geometry: _Geometry, targets: FloatArray, parameters: FloatArray, widths: FloatArray) -> FloatArray:
     """Return each label's noise variance in units of the common one, from its leave-one-out error."""
-    covariance = kernel(inputs, inputs, parameters)
-    common = np.exp(2 * parameters[3])
+    linear, smooth = _parts(geometry, parameters)
+    covariance = (linear + smooth).sum(axis=0)
+    common = np.exp(2 * parameters[-1])
     for _ in range(5):
         inverse = np.linalg.inv(covariance + np.diag(common * widths))
         precision = np.diag(inverse)

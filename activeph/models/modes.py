@@ -1,4 +1,8 @@
-"""Thermal properties as functions of how far each normal mode is out: the baseline that every network must beat."""
+"""Thermal properties as functions of how far each normal mode is out, and of pair distances.
+
+The baseline that every network must beat: modes carry what the electrons feel collectively, sums over pairs of atoms
+what a pair potential would say of energy and pressure.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,19 @@ import numpy as np
 from pydantic import Field
 
 from activeph.errors import InputError
+from activeph.graphs.pair_sums import PairSums
+from activeph.models.base import unreadable
 from activeph.models.calibration import Recalibration, fit_recalibration, spread_out
 from activeph.models.gaussian_process import Posterior, fit_posterior
 from activeph.models.invariants import invariants_of
 from activeph.models.scaling import Scaling, fit_scaling
-from activeph.records import Block, Dataset, FloatArray, Prediction, System
+from activeph.records import Block, Dataset, FloatArray, IntArray, Prediction, System
 from activeph.section import Section
 from activeph.seeds import derive_seed, generator
 
+CUTOFF, N_RADIAL = 6.0, 8  # of the sums over pairs: Å, functions of the distance per pair of elements
+SYSTEM_ARRAYS = ("elements", "centre", "spread", "mean", "deviation")
+RECALIBRATION_ARRAYS = ("floors", "factors")
 POSTERIOR_ARRAYS = (
     "parameters",
     "mean_weights",
@@ -31,9 +40,9 @@ POSTERIOR_ARRAYS = (
 
 
 class ModesModel(Section):
-    """Bayesian regression on symmetry-invariant polynomials of the normal coordinates of each system.
+    """Bayesian regression on symmetry-invariant polynomials of each system's normal coordinates and on pair distances.
 
-    Needs force constants. Fits in a fraction of a second; a member is the exact posterior mean with one posterior
+    Needs force constants. Fits in a second; a member is the exact posterior mean with one posterior
     draw of its error. Systems share nothing but the composition's linear part.
     """
 
@@ -61,6 +70,8 @@ class ModesModel(Section):
 class SystemFit:
     """The regressions of one system: inputs are scaled invariants, outputs scaled targets without their mean."""
 
+    elements: IntArray  # whose pairs are summed over
+    n_modes: int  # the first columns of the inputs; the others are sums over pairs
     centre: FloatArray  # [m]
     spread: FloatArray  # [m]
     mean: FloatArray  # [P]
@@ -68,9 +79,9 @@ class SystemFit:
     posteriors: tuple[Posterior, ...]  # P
     recalibration: Recalibration  # of scaled outputs
 
-    def inputs(self, invariants: FloatArray) -> FloatArray:
-        """Return what the regressions read [B, m]."""
-        return np.asarray((invariants - self.centre) / self.spread)
+    def inputs(self, system: System, block: Block) -> FloatArray:
+        """Return what the regressions read of configurations [B, m]."""
+        return np.asarray((_describe(system, self.elements, block) - self.centre) / self.spread)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,21 +119,32 @@ def fit_modes(dataset: Dataset, systems: Mapping[str, System], seed: int) -> Mod
         start += len(block)
         if block.system not in systems:
             continue
-        fits[block.system] = _fit_system(invariants_of(systems[block.system]).evaluate(block), targets, seed)
+        fits[block.system] = _fit_system(systems[block.system], block, targets, seed)
     return ModesFit(scaling, fits, seed)
 
 
-def _fit_system(invariants: FloatArray, targets: FloatArray, seed: int) -> SystemFit:
-    centre, spread = invariants.mean(axis=0), _spread(invariants)
+def _fit_system(system: System, block: Block, targets: FloatArray, seed: int) -> SystemFit:
+    elements = np.unique(block.species)
+    description = _describe(system, elements, block)
+    centre, spread = description.mean(axis=0), _spread(description)
     mean, deviation = targets.mean(axis=0), _spread(targets)
-    inputs = (invariants - centre) / spread
+    inputs = (description - centre) / spread
     outputs = (targets - mean) / deviation
+    n_modes = invariants_of(system).count
+    groups = (n_modes, inputs.shape[1] - n_modes)
     posteriors = tuple(
-        fit_posterior(inputs, outputs[:, p], derive_seed("draw", seed, p)) for p in range(outputs.shape[1])
+        fit_posterior(inputs, outputs[:, p], derive_seed("draw", seed, p), groups) for p in range(outputs.shape[1])
     )
     errors = np.stack([posterior.residuals for posterior in posteriors], axis=1)
     expected = np.stack([posterior.residual_deviations for posterior in posteriors], axis=1)
-    return SystemFit(centre, spread, mean, deviation, posteriors, fit_recalibration(errors, expected))
+    recalibration = fit_recalibration(errors, expected)
+    return SystemFit(elements, n_modes, centre, spread, mean, deviation, posteriors, recalibration)
+
+
+def _describe(system: System, elements: IntArray, block: Block) -> FloatArray:
+    """Return invariants of the normal coordinates, then sums over pairs [B, m]."""
+    pairs = PairSums(system, elements, CUTOFF, N_RADIAL)
+    return np.concatenate([invariants_of(system).evaluate(block), pairs.evaluate(block)], axis=1)
 
 
 def _spread(values: FloatArray) -> FloatArray:
@@ -142,44 +164,48 @@ class ModesPredictor:
 
     def predict(self, block: Block) -> Prediction:
         """Return members' values and features; raises InputError where the block's system has no modes."""
-        invariants = self._evaluate(block)
-        means, draws = zip(*(_evaluate_fit(fit, block.system, invariants) for fit in self._fits), strict=True)
-        scaled = np.array(means) + spread_out(np.array(draws), self._deviations(block.system, invariants))
+        inputs = self._inputs(block)
+        means, draws = zip(*(_evaluate_fit(fit, block.system, inputs) for fit in self._fits), strict=True)
+        scaled = np.array(means) + spread_out(np.array(draws), self._deviations(block.system, inputs))
         members = np.stack([fit.scaling.backward(block, value) for fit, value in zip(self._fits, scaled, strict=True)])
-        return Prediction(members, self._features(block.system, invariants), self.scale)
+        return Prediction(members, self._features(block.system, inputs), self.scale)
 
-    def _evaluate(self, block: Block) -> FloatArray:
+    def _inputs(self, block: Block) -> FloatArray:
+        """Return what the regressions read; for a system without labels, invariants of the normal coordinates."""
         if block.system not in self._systems:
             raise InputError(unknown_system(block.system, self._systems))
-        return invariants_of(self._systems[block.system]).evaluate(block)
+        system = self._systems[block.system]
+        fit = self._fits[0].systems.get(block.system)
+        if fit:
+            return fit.inputs(system, block)
+        invariants = invariants_of(system).evaluate(block)
+        return np.asarray(invariants / _spread(invariants))
 
-    def _deviations(self, system: str, invariants: FloatArray) -> FloatArray:
+    def _deviations(self, system: str, inputs: FloatArray) -> FloatArray:
         """Return recalibrated standard deviations [B, P] of scaled targets; 1 for a system without labels."""
         own = self._fits[0].systems.get(system)
         if own is None:
-            return np.ones((len(invariants), len(self.scale)))
-        inputs = own.inputs(invariants)
+            return np.ones((len(inputs), len(self.scale)))
         expected = np.stack([posterior.standard_deviation(inputs) for posterior in own.posteriors], axis=1)
         return own.recalibration.apply(expected) * own.deviation
 
-    def _features(self, system: str, invariants: FloatArray) -> FloatArray:
+    def _features(self, system: str, inputs: FloatArray) -> FloatArray:
         """Return scaled invariants, projected so that all systems have equally many and none lies near another's."""
         fit = self._fits[0].systems.get(system)
-        inputs = fit.inputs(invariants) if fit else invariants / _spread(invariants)
+        inputs = inputs[:, : fit.n_modes] if fit else inputs
         rng = generator("modes sketch", system, inputs.shape[1])
         projection = rng.normal(size=(inputs.shape[1], self._width))
         away = rng.normal(size=self._width) * np.sqrt(2.0 / self._width)
         return np.asarray(inputs @ projection / np.sqrt(inputs.shape[1] * self._width) + away)
 
 
-def _evaluate_fit(fit: ModesFit, system: str, invariants: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _evaluate_fit(fit: ModesFit, system: str, inputs: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the mean and one draw's deviation [B, P] in scaled targets; a system without labels is a wild guess."""
     own = fit.systems.get(system)
     if own is None:
         n_targets = len(fit.scaling.scale)
         guess = generator("unlabelled", system, fit.seed).normal(size=n_targets)
-        return np.zeros((len(invariants), n_targets)), np.tile(guess, (len(invariants), 1))
-    inputs = own.inputs(invariants)
+        return np.zeros((len(inputs), n_targets)), np.tile(guess, (len(inputs), 1))
     means = np.stack([posterior.mean(inputs) for posterior in own.posteriors], axis=1)
     deviations = np.stack([posterior.deviation(inputs) for posterior in own.posteriors], axis=1)
     return means * own.deviation + own.mean, deviations * own.deviation
@@ -203,9 +229,10 @@ def write_fit(fit: ModesFit) -> bytes:
         "names": np.array(list(fit.systems)),
     }
     for number, own in enumerate(fit.systems.values()):
-        arrays |= {f"{number}/{name}": getattr(own, name) for name in ("centre", "spread", "mean", "deviation")}
+        arrays |= {f"{number}/{name}": getattr(own, name) for name in SYSTEM_ARRAYS}
+        arrays[f"{number}/n_modes"] = np.array(own.n_modes)
         arrays[f"{number}/inputs"] = own.posteriors[0].inputs
-        arrays |= {f"{number}/{name}": getattr(own.recalibration, name) for name in ("floors", "factors")}
+        arrays |= {f"{number}/{name}": getattr(own.recalibration, name) for name in RECALIBRATION_ARRAYS}
         for name in POSTERIOR_ARRAYS:
             arrays[f"{number}/{name}"] = np.array([getattr(posterior, name) for posterior in own.posteriors])
     buffer = io.BytesIO()
@@ -214,20 +241,24 @@ def write_fit(fit: ModesFit) -> bytes:
 
 
 def read_fit(state: bytes) -> ModesFit:
-    """Return a member from its bytes."""
-    with np.load(io.BytesIO(state)) as arrays:
-        scaling = Scaling(arrays["elements"], arrays["baseline"], arrays["scale"])
-        systems = {str(name): _read_system(arrays, number) for number, name in enumerate(arrays["names"])}
-        return ModesFit(scaling, systems, int(arrays["seed"]))
+    """Return a member from its bytes. Raises InputError for those of another kind or version."""
+    try:
+        with np.load(io.BytesIO(state)) as arrays:
+            scaling = Scaling(arrays["elements"], arrays["baseline"], arrays["scale"])
+            systems = {str(name): _read_system(arrays, number) for number, name in enumerate(arrays["names"])}
+            return ModesFit(scaling, systems, int(arrays["seed"]))
+    except (KeyError, ValueError) as error:
+        raise InputError(unreadable(str(error))) from None
 
 
-def _read_system(arrays: Mapping[str, FloatArray], number: int) -> SystemFit:
-    inputs = arrays[f"{number}/inputs"]
+def _read_system(arrays: Mapping[str, Any], number: int) -> SystemFit:
+    inputs, n_modes = arrays[f"{number}/inputs"], int(arrays[f"{number}/n_modes"])
+    groups = (n_modes, inputs.shape[1] - n_modes)
     columns = {name: arrays[f"{number}/{name}"] for name in POSTERIOR_ARRAYS}
     posteriors = tuple(
-        Posterior(inputs, **{name: values[p] for name, values in columns.items()})
+        Posterior(inputs, groups, **{name: values[p] for name, values in columns.items()})
         for p in range(len(columns["parameters"]))
     )
-    centre, spread, mean, deviation = (arrays[f"{number}/{name}"] for name in ("centre", "spread", "mean", "deviation"))
-    recalibration = Recalibration(arrays[f"{number}/floors"], arrays[f"{number}/factors"])
-    return SystemFit(centre, spread, mean, deviation, posteriors, recalibration)
+    elements, centre, spread, mean, deviation = (arrays[f"{number}/{name}"] for name in SYSTEM_ARRAYS)
+    recalibration = Recalibration(*(arrays[f"{number}/{name}"] for name in RECALIBRATION_ARRAYS))
+    return SystemFit(elements, n_modes, centre, spread, mean, deviation, posteriors, recalibration)

@@ -12,11 +12,12 @@ from activeph.models.gaussian_process import fit_posterior, kernel, prior_draw
 def test_gradient_of_the_evidence() -> None:
     rng = np.random.default_rng(0)
     inputs, targets, widths = rng.normal(size=(12, 4)), rng.normal(size=12), rng.uniform(0.5, 2, size=12)
-    point = np.array([0.3, -0.2, 0.4, -0.8])
-    _, slopes = gaussian_process._cost(point, inputs, targets, widths)
-    for axis in range(4):
-        step = 1e-5 * np.eye(4)[axis]
-        ahead, behind = (gaussian_process._cost(point + sign * step, inputs, targets, widths)[0] for sign in (1, -1))
+    geometry = gaussian_process._geometry(inputs, inputs, (3, 1))
+    point = np.array([0.3, -0.2, 0.4, -1.5, -0.9, 0.7, -0.8])
+    _, slopes = gaussian_process._cost(point, geometry, targets, widths)
+    for axis in range(7):
+        step = 1e-5 * np.eye(7)[axis]
+        ahead, behind = (gaussian_process._cost(point + sign * step, geometry, targets, widths)[0] for sign in (1, -1))
         assert slopes[axis] == pytest.approx((ahead - behind) / 2e-5, rel=1e-5, abs=1e-6)
 
 
@@ -42,18 +43,18 @@ def test_gross_outliers_hardly_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     assert error < error_with_normal_noise / 3
 
 
-def test_residuals_are_leave_one_out_errors() -> None:
+def test_residuals_of_tiny_sets_are_leave_one_out_errors() -> None:
     rng = np.random.default_rng(3)
     inputs, targets = rng.normal(size=(10, 2)), rng.normal(size=10)
     posterior = fit_posterior(inputs, targets, 0)
     noise = (
-        targets - kernel(inputs, inputs, posterior.parameters) @ posterior.mean_weights
+        targets - kernel(inputs, inputs, (2,), posterior.parameters) @ posterior.mean_weights
     )  # = noise variances * weights
     variances = noise / posterior.mean_weights
     for left in range(10):
         rest = np.arange(10) != left
-        covariance = kernel(inputs[rest], inputs[rest], posterior.parameters) + np.diag(variances[rest])
-        across = kernel(inputs[[left]], inputs[rest], posterior.parameters)
+        covariance = kernel(inputs[rest], inputs[rest], (2,), posterior.parameters) + np.diag(variances[rest])
+        across = kernel(inputs[[left]], inputs[rest], (2,), posterior.parameters)
         predicted = across @ np.linalg.solve(covariance, targets[rest])
         assert posterior.residuals[left] == pytest.approx(targets[left] - predicted[0], rel=1e-6)
 
@@ -61,8 +62,8 @@ def test_residuals_are_leave_one_out_errors() -> None:
 def test_prior_draws_have_the_kernel_as_covariance() -> None:
     inputs = np.random.default_rng(4).normal(size=(4, 3))
     parameters = np.array([-0.2, 0.1, 0.3, -1.0])
-    draws = np.array([prior_draw(inputs, parameters, seed) for seed in range(4000)])
-    np.testing.assert_allclose(draws.T @ draws / len(draws), kernel(inputs, inputs, parameters), atol=0.12)
+    draws = np.array([prior_draw(inputs, (3,), parameters, seed) for seed in range(4000)])
+    np.testing.assert_allclose(draws.T @ draws / len(draws), kernel(inputs, inputs, (3,), parameters), atol=0.12)
 
 
 def test_posterior_draws_have_the_posterior_variance() -> None:
@@ -72,8 +73,38 @@ def test_posterior_draws_have_the_posterior_variance() -> None:
     posteriors = [fit_posterior(inputs, targets, seed) for seed in range(100)]
     drawn = np.var([posterior.deviation(fresh) for posterior in posteriors], axis=0)
     one = posteriors[0]
-    across = kernel(fresh, inputs, one.parameters)
-    noise = (targets - kernel(inputs, inputs, one.parameters) @ one.mean_weights) / one.mean_weights
-    covariance = kernel(inputs, inputs, one.parameters) + np.diag(noise)
-    expected = np.diag(kernel(fresh, fresh, one.parameters) - across @ np.linalg.solve(covariance, across.T))
+    across = kernel(fresh, inputs, (2,), one.parameters)
+    noise = (targets - kernel(inputs, inputs, (2,), one.parameters) @ one.mean_weights) / one.mean_weights
+    covariance = kernel(inputs, inputs, (2,), one.parameters) + np.diag(noise)
+    expected = np.diag(kernel(fresh, fresh, (2,), one.parameters) - across @ np.linalg.solve(covariance, across.T))
     np.testing.assert_allclose(drawn, expected, rtol=0.6)
+
+
+def test_residuals_of_larger_sets_are_as_large_as_fresh_errors() -> None:
+    rng = np.random.default_rng(6)
+    inputs, fresh = rng.normal(size=(40, 8)), rng.normal(size=(400, 8))
+    slope = rng.normal(size=8)
+    noise = 0.3 * rng.normal(size=40)
+    posterior = fit_posterior(inputs, inputs @ slope + noise, 0)
+    errors = np.sqrt(np.mean((posterior.mean(fresh) - fresh @ slope) ** 2) + 0.09)
+    assert np.sqrt(np.mean(posterior.residuals**2)) == pytest.approx(errors, rel=0.35)
+
+
+def test_a_group_that_says_nothing_is_ignored() -> None:
+    rng = np.random.default_rng(7)
+    useful, useless = rng.normal(size=(40, 3)), rng.normal(size=(40, 6))
+    targets = useful @ np.array([1.0, -1.0, 0.5]) + 0.02 * rng.normal(size=40)
+    posterior = fit_posterior(np.concatenate([useful, useless], axis=1), targets, 0, (3, 6))
+    fresh = rng.normal(size=(100, 9))
+    assert np.abs(posterior.mean(fresh) - fresh[:, :3] @ np.array([1.0, -1.0, 0.5])).mean() < 0.05
+    assert np.all(np.isfinite(posterior.standard_deviation(fresh)))
+    assert np.all(np.isfinite(posterior.deviation(fresh)))
+
+
+def test_a_second_group_is_used_where_it_helps() -> None:
+    rng = np.random.default_rng(8)
+    first, second = rng.normal(size=(40, 3)), rng.normal(size=(40, 4))
+    targets = second @ np.array([1.0, 0.5, -1.0, 0.3])
+    posterior = fit_posterior(np.concatenate([first, second], axis=1), targets, 0, (3, 4))
+    fresh = rng.normal(size=(100, 7))
+    assert np.abs(posterior.mean(fresh) - fresh[:, 3:] @ np.array([1.0, 0.5, -1.0, 0.3])).mean() < 0.1
