@@ -58,6 +58,22 @@ def run_campaign(path: Path, output: Path | None, progress: Progress) -> str:
         return _conclude(directory)
 
 
+def prepare_campaign(path: Path, output: Path | None, progress: Progress) -> None:
+    """Do what a campaign does before its first round: force constants, renormalised ones, thermal cells, defects.
+
+    Arguments and errors are those of :func:`run_campaign`.
+    """
+    campaign = load_campaign(path)
+    check_inputs(campaign)
+    directory = RunDirectory((output or Path("runs") / campaign.name).absolute())
+    with DirectoryLock(directory.root):
+        campaign = open_run(campaign, directory)
+        ledger = _open_ledger(campaign, directory)
+        ledger.sweep()
+        with campaign.execute.start(directory.root / "jobs") as workers:
+            prepare_systems(Means(campaign, directory, ledger, workers, progress))
+
+
 def _open_ledger(campaign: Campaign, directory: RunDirectory) -> Ledger:
     """Return the ledger of a run; labels that are shared with other campaigns are linked into the run directory."""
     shared, labels = campaign.ledger, directory.labels

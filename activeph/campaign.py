@@ -200,7 +200,7 @@ def _record_selection(
     loop: Loop, step: Step, pools: Pools, indices: Sequence[int], uncertainties: Sequence[float] | None
 ) -> None:
     picks = picks_at(loop, pools, indices, uncertainties)
-    loop.journal.append(selection_event(step, picks, sum(pools.lengths)))
+    loop.journal.append(selection_event(step, picks, sum(pools.lengths), pools.refused))
 
 
 def _write_selection(loop: Loop, step: Step, state: State) -> None:
@@ -208,6 +208,7 @@ def _write_selection(loop: Loop, step: Step, state: State) -> None:
     content = {
         **step._asdict(),
         "pool_size": state.pool_sizes[step],
+        "refused": state.refused.get(step),
         "candidates": [asdict(pick) for pick in state.picks[step]],
         "set_aside": gone,
     }

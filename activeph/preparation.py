@@ -15,7 +15,7 @@ from activeph.quasi_harmonic import expanded_system
 from activeph.records import System
 from activeph.renormalisation import renormalised_system
 from activeph.sample.base import systems_of
-from activeph.systems import load_system, with_force_constants, write_phonopy
+from activeph.systems import with_force_constants, write_phonopy
 
 
 def prepare_systems(means: Means) -> Mapping[str, System]:
@@ -54,7 +54,7 @@ def _prepare(section: SystemSection, means: Means) -> System:
     path = means.directory.system(section.name)
     if not path.exists():
         given = section.force_constants if isinstance(section.force_constants, Path) else None
-        system = load_system(section.name, section.structure, section.supercell, given)
+        system = section.system(given)
         if given is None:
             title, labeler = f"{section.name}: force constants", means.campaign.label
             labels = label_displacements(system, section.displacement, labeler, title, means)
@@ -62,6 +62,6 @@ def _prepare(section: SystemSection, means: Means) -> System:
             system = with_force_constants(system, forces, section.displacement)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_phonopy(system, path)
-    system = load_system(section.name, section.structure, section.supercell, path)
+    system = section.system(path)
     system = expanded_system(system, section, path.parent, means)
     return renormalised_system(system, section, path.parent, means)

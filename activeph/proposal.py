@@ -14,7 +14,7 @@ from activeph.errors import ActivephError, InputError
 from activeph.execute.base import Workers
 from activeph.progress import Progress
 from activeph.records import Block, Candidate, Facts, Failed, IntArray, Prediction, System
-from activeph.sample.base import Pool, Sampler, pick, systems_of
+from activeph.sample.base import Pool, Sampler, pick, refused_share, systems_of
 from activeph.seeds import derive_seed, generator
 from activeph.state import Pick, Step
 from activeph.store.ledger import Ledger
@@ -50,6 +50,12 @@ class Pools:
     def lengths(self) -> list[int]:
         """True sizes of the systems' pools."""
         return [pool.size for pool in self.pools]
+
+    @property
+    def refused(self) -> float | None:
+        """Share of draws that the samplers' guards refuse, mean over the systems' pools; None where none has guards."""
+        shares = [share for pool in self.pools if (share := refused_share(pool)) is not None]
+        return float(np.mean(shares)) if shares else None
 
     def free(self, taken: Collection[tuple[str, str]]) -> IntArray:
         """Return the joint indices of candidates that are not among ``taken`` (system, id)."""

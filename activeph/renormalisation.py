@@ -14,7 +14,7 @@ from activeph.means import Means
 from activeph.phonons.renormalise import Round, Settings
 from activeph.records import Configuration, Label, System
 from activeph.seeds import derive_seed
-from activeph.systems import load_system, write_phonopy
+from activeph.systems import write_phonopy
 
 
 def renormalised_system(system: System, section: SystemSection, folder: Path, means: Means) -> System:
@@ -38,7 +38,7 @@ def with_stored(system: System, section: SystemSection, folder: Path) -> System:
     found = {}
     for path in sorted(folder.glob("effective-*K.yaml")):
         temperature = float(path.stem.removeprefix("effective-").removesuffix("K"))
-        constants = load_system(section.name, section.structure, section.supercell, path).force_constants
+        constants = section.system(path).force_constants
         if constants is not None:
             found[temperature] = constants
     return dataclasses.replace(system, effective_force_constants=found)

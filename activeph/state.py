@@ -60,6 +60,7 @@ class State:
     waves: Mapping[Step | None, int] = field(default_factory=dict)  # how often a step has replaced picks
     accepted: frozenset[str] = frozenset()  # keys of outliers that the user has looked at and found right
     pool_sizes: Mapping[Step, int] = field(default_factory=dict)
+    refused: Mapping[Step, float] = field(default_factory=dict)  # share of draws that guards refused, where known
     labelled: frozenset[Step] = frozenset()  # steps whose labels are all in the ledger
     trained: frozenset[Step] = frozenset()
     evaluated: Mapping[Step, Mapping[str, Any]] = field(default_factory=dict)  # metrics of each step
@@ -92,9 +93,10 @@ def fold(events: Iterable[Mapping[str, Any]]) -> State:
     return known.state()
 
 
-def selection_event(step: Step, picks: Iterable[Pick], pool_size: int) -> dict[str, Any]:
-    """Return the journal line that makes a selection true."""
-    return {"event": "select", **step._asdict(), "pool_size": pool_size, "picks": [asdict(pick) for pick in picks]}
+def selection_event(step: Step, picks: Iterable[Pick], pool_size: int, refused: float | None) -> dict[str, Any]:
+    """Return the journal line that makes a selection true; ``refused`` is the share of draws that guards refused."""
+    pool = {"pool_size": pool_size, "refused": refused}
+    return {"event": "select", **step._asdict(), **pool, "picks": [asdict(pick) for pick in picks]}
 
 
 def replacement_event(step: Step | None, out: Iterable[SetAside], picks: Iterable[Pick]) -> dict[str, Any]:
@@ -118,6 +120,7 @@ class _Fold:
         self.waves: dict[Step | None, int] = {}
         self.accepted: set[str] = set()
         self.pool_sizes: dict[Step, int] = {}
+        self.refused: dict[Step, float] = {}
         self.labelled: set[Step] = set()
         self.trained: set[Step] = set()
         self.evaluated: dict[Step, Mapping[str, Any]] = {}
@@ -140,6 +143,8 @@ class _Fold:
         elif kind == "select":
             self.chosen[step] = _picks(event)
             self.pool_sizes[step] = event["pool_size"]
+            if event.get("refused") is not None:
+                self.refused[step] = event["refused"]
         elif kind == "label":
             self.labelled.add(step)
         elif kind == "train":
@@ -171,6 +176,7 @@ class _Fold:
             waves=self.waves,
             accepted=frozenset(self.accepted),
             pool_sizes=self.pool_sizes,
+            refused=self.refused,
             labelled=frozenset(self.labelled),
             trained=frozenset(self.trained),
             evaluated=self.evaluated,

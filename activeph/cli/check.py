@@ -56,12 +56,11 @@ def _systems(campaign: Campaign) -> list[System]:
     from activeph.quasi_harmonic import expansion_temperatures
     from activeph.renormalisation import wanted_temperatures
     from activeph.sample.base import systems_of
-    from activeph.systems import load_system
 
     systems = []
     for section in campaign.systems:
         given = section.force_constants if isinstance(section.force_constants, Path) else None
-        system = load_system(section.name, section.structure, section.supercell, given)
+        system = section.system(given)
         formula = Formula.from_list(_symbols(system)).format("metal")
         click.echo(f"{section.name}: {formula}, supercell of {len(system.supercell.numbers)} atoms")
         warm = wanted_temperatures(campaign) or expansion_temperatures(campaign)

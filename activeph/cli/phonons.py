@@ -24,10 +24,14 @@ POOL_SHOWN = 1024  # candidates looked at per arm
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--output", type=click.Path(path_type=Path), metavar="DIR", help="Run directory; default: runs/<name>.")
 @click.option("--picture", type=OutputFile(), metavar="FILE", help="Draw bands and density of states.")
-def command(file: Path, output: Path | None, picture: Path | None) -> None:
+@click.option("--compute", is_flag=True, help="First label and compute what is missing, without any round.")
+@click.option("--dynamics", is_flag=True, help="Run one trajectory per temperature of arms that sample by md.")
+def command(file: Path, output: Path | None, picture: Path | None, compute: bool, dynamics: bool) -> None:
     """Show frequencies and thermal displacements of the systems of the campaign FILE.
 
     Force constants come from the files that FILE names, or from the run directory once the campaign has computed them.
+    With --compute they are computed now, as are renormalised ones and quasi-harmonic cells where a sampler wants them:
+    the same labels in the same run directory that the campaign would begin with.
     """
     from activeph.config import check_inputs, load_campaign
 
@@ -37,13 +41,19 @@ def command(file: Path, output: Path | None, picture: Path | None) -> None:
         )
     campaign = load_campaign(file)
     check_inputs(campaign)
+    if compute:
+        from activeph.build import prepare_campaign
+        from activeph.cli.progress import open_progress
+
+        with open_progress() as progress:
+            prepare_campaign(file, output, progress)
     for section in campaign.systems:
         system = _with_force_constants(campaign, section, output)
         _tell_frequencies(system)
         _tell_cells(system)
         _tell_displacements(campaign, system)
         for name, arm in campaign.arms.items():
-            _tell_pools(name, arm.sample, system)
+            _tell_pools(name, arm.sample, system, dynamics)
         if picture is not None:
             click.echo(_draw(system, picture, len(campaign.systems) > 1))
 
@@ -54,7 +64,7 @@ def _with_force_constants(campaign: Campaign, section: SystemSection, output: Pa
     from activeph.document import shown
     from activeph.quasi_harmonic import with_stored_cells
     from activeph.renormalisation import with_stored
-    from activeph.systems import load_system
+    from activeph.systems import examined_force_constants
 
     run = default_run(campaign.name, output)
     stored = run.system(section.name)
@@ -62,17 +72,19 @@ def _with_force_constants(campaign: Campaign, section: SystemSection, output: Pa
     if not path.exists():
         raise InputError(
             f"{section.name} must have force constants but got none in {shown(path)}; "
-            "run the campaign, which computes them before anything else"
+            "write activeph phonons --compute, or run the campaign, which computes them before anything else"
         )
     if run.campaign.exists():
         check_same_crystal(campaign, section.name, run)
-    system = load_system(section.name, section.structure, section.supercell, path)
+    system, examination = examined_force_constants(section.system(), path)
     system = with_stored_cells(with_stored(system, section, stored.parent), stored.parent)
     renormalised = ", ".join(f"{temperature:g} K" for temperature in sorted(system.effective_force_constants))
     click.echo(
         f"{section.name}: force constants of {shown(path)} in a supercell of {len(system.supercell.numbers)} atoms"
         + (f", renormalised ones of {shown(stored.parent)} at {renormalised}" if renormalised else "")
     )
+    if path is not stored:
+        click.echo(f"  {examination}")
     return system
 
 
@@ -120,7 +132,7 @@ def _tell_cells(system: System) -> None:
         click.echo(f"  quasi-harmonic cell at {temperature:g} K: all lengths {strain:+.2%}, unit cell {lengths} Å")
 
 
-def _tell_pools(name: str, sampler: Sampler, host: System) -> None:
+def _tell_pools(name: str, sampler: Sampler, host: System, dynamics: bool) -> None:
     """Print how far the candidates of an arm lie from their sites, and how many draws the guards refuse."""
     from activeph.sample.base import systems_of
 
@@ -133,13 +145,23 @@ def _tell_pools(name: str, sampler: Sampler, host: System) -> None:
         where = f"arm {name}" if system is host else f"arm {name}, {system.name}"
         try:
             pool: Any = sampler.pool(system, POOL_SHOWN, 0)
-            if hasattr(pool, "draw"):  # else a file, or dynamics that would take long
-                click.echo(f"  {where}: {_amplitudes(pool.block(0, POOL_SHOWN), system, pool.refused_share())}")
+            if hasattr(pool, "correlation"):
+                click.echo(f"  {where}: {_dynamics(pool, system) if dynamics else 'dynamics, run with --dynamics'}")
+            elif hasattr(pool, "refused_share"):  # else a file
+                click.echo(f"  {where}: {_amplitudes(pool.block(0, pool.size), system, pool.refused_share())}")
         except InputError as error:
             click.echo(f"  {where}: no candidates: {error}")
 
 
-def _amplitudes(block: Block, system: System, refused: float) -> str:
+def _dynamics(pool: Any, system: System) -> str:
+    """Return what one trajectory per temperature tells."""
+    block = pool.block(0, min(pool.size, len(pool.temperatures) * pool.settings.snapshots))
+    correlation = pool.correlation()
+    found = _amplitudes(block, system, pool.refused_share())
+    return found if correlation is None else f"{found}; one snapshot and the next correlate by {correlation:.2f}"
+
+
+def _amplitudes(block: Block, system: System, refused: float | None) -> str:
     import numpy as np
     from ase.data import chemical_symbols
 
@@ -148,7 +170,8 @@ def _amplitudes(block: Block, system: System, refused: float) -> str:
     numbers = system.supercell.numbers
     sizes = {int(Z): float(np.sqrt(squares[:, numbers == Z].mean())) for Z in np.unique(numbers)}
     words = ", ".join(f"{chemical_symbols[number]} {size:.3f} Å" for number, size in sizes.items())
-    return f"rms displacement over all temperatures {words}; guards refuse {refused:.1%} of draws"
+    guards = "" if refused is None else f"; guards refuse {refused:.1%} of draws"
+    return f"rms displacement over all temperatures {words}{guards}"
 
 
 def _draw(system: System, picture: Path, several: bool) -> Path:

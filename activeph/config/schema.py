@@ -37,6 +37,7 @@ from activeph.execute.base import Executor
 from activeph.label.base import Labeler
 from activeph.models.base import Model
 from activeph.models.stress import with_stress
+from activeph.records import System
 from activeph.role import Role
 from activeph.sample.base import Sampler
 from activeph.section import InputPath, OutputPath, Section, wrong_value
@@ -58,6 +59,8 @@ class SystemSection(Section):
     from-labeler: finite displacements labelled like everything else."""
     displacement: float = Field(default=0.02, gt=0, le=0.3)
     """Finite displacement for from-labeler, in Å."""
+    masses: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Masses in amu by element where they are not the natural ones, such as {H: 2.014}."""
     renormalise: RenormaliseSection = RenormaliseSection()
     """How force constants are renormalised where a sampler has `imaginary: renormalise`."""
     quasi_harmonic: QuasiHarmonicSection = QuasiHarmonicSection()
@@ -71,6 +74,17 @@ class SystemSection(Section):
         if isinstance(values, dict) and "name" not in values and isinstance(values.get("structure"), str):
             return {**values, "name": folder_word(Path(os.path.basename(values["structure"])).stem)}
         return values
+
+
+    def system(self, force_constants: Path | None = None) -> System:
+        """Return the crystal, with force constants of a phonopy file where one is given.
+
+        Raises:
+            InputError: what :func:`activeph.systems.load.load_system` refuses.
+        """
+        from activeph.systems.load import load_system
+
+        return load_system(self.name, self.structure, self.supercell, force_constants, self.masses)
 
 
 class Arm(Section):

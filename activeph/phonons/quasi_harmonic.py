@@ -57,12 +57,19 @@ class VolumeSeries:
         """Return where F is least at a temperature in K; None where that is not between the stable volumes.
 
         Raises:
-            InputError: fewer than four stable volumes.
+            InputError: fewer than four stable volumes, or unstable ones between them.
         """
         if len(self.stable) < FEWEST:
             raise InputError(
                 f"a quasi-harmonic cell must have at least {FEWEST} volumes without imaginary modes but got "
                 f"{len(self.stable)} of {len(self.volumes)}; take other strains, nearer to the stable crystal"
+            )
+        if np.any(np.diff(self.stable) > 1):
+            gap = next(i for i in range(int(self.stable[0]), len(self.volumes)) if i not in self.stable)
+            raise InputError(
+                "a quasi-harmonic cell must have real vibrations at all volumes between the smallest and the largest "
+                f"stable one but got {self.frequencies[gap].min():.2f} THz at {self.volumes[gap]:.4g} Å³; "
+                "give expansion as a number, or other strains"
             )
         return _least(self.volumes[self.stable], self.free_energies(temperature), temperature)
 

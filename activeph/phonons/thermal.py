@@ -6,6 +6,7 @@ et al., Theory of Lattice Dynamics in the Harmonic Approximation, ch. II.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -34,12 +35,14 @@ def variances(frequencies: FloatArray, temperature: float, statistics: Statistic
     )
 
 
-def usable_frequencies(frequencies: FloatArray, policy: ImaginaryPolicy, floor: float = 0.5) -> FloatArray:
+def usable_frequencies(
+    frequencies: FloatArray, policy: ImaginaryPolicy, floor: float = 0.5, names: Sequence[str] = ()
+) -> FloatArray:
     """Return positive frequencies for every mode; infinite (no motion) where the policy leaves a mode out.
 
     ``refuse`` raises where a mode is imaginary or vanishing, and so does ``renormalise``, whose force constants should
     have none; ``skip`` leaves such modes out; ``absolute`` takes |ω| as phonopy does (below its cutoff of 0.01 THz a
-    mode is left out); ``floor`` lifts modes to at least ``floor`` THz.
+    mode is left out); ``floor`` lifts modes to at least ``floor`` THz. ``names`` say where each mode is, for the error.
 
     Raises:
         InputError: ``refuse`` and a mode below 0.01 THz. The sentence lists the modes and the choices.
@@ -47,7 +50,8 @@ def usable_frequencies(frequencies: FloatArray, policy: ImaginaryPolicy, floor: 
     unstable = frequencies < CUTOFF
     if policy in ("refuse", "renormalise"):
         if unstable.any():
-            raise InputError(_refusal(frequencies[unstable]))
+            places = [names[int(i)] for i in np.flatnonzero(unstable)] if names else []
+            raise InputError(_refusal(frequencies[unstable], places))
         return np.array(frequencies)
     if policy == "floor":
         return np.maximum(frequencies, floor)
@@ -63,7 +67,8 @@ def thermal_amplitudes(
     floor: float = 0.5,
 ) -> FloatArray:
     """Return σ [3N - 3] in amu^(1/2) Å of all modes at a temperature in K, in the order of ``modes.frequencies``."""
-    return np.sqrt(variances(usable_frequencies(modes.frequencies, policy, floor), temperature, statistics))
+    frequencies = usable_frequencies(modes.frequencies, policy, floor, _places(modes))
+    return np.sqrt(variances(frequencies, temperature, statistics))
 
 
 def displacement_tensors(modes: HarmonicModes, amplitudes: FloatArray) -> FloatArray:
@@ -106,11 +111,21 @@ def harmonic_free_energy(frequencies: FloatArray, temperature: float, statistics
     )
 
 
-def _refusal(frequencies: FloatArray) -> str:
-    listed = ", ".join(f"{value:.2f}" for value in np.sort(frequencies)[:12])
+def _places(modes: HarmonicModes) -> list[str]:
+    """Return the q-point of each mode in words: fractions of the reciprocal primitive vectors."""
+    words = []
+    for block in modes.blocks:
+        shown = " ".join(f"{value:.3g}" for value in block.q_point)
+        words += [f" at q = ({shown})"] * len(block.frequencies)
+    return words
+
+
+def _refusal(frequencies: FloatArray, names: Sequence[str]) -> str:
+    order = np.argsort(frequencies, kind="stable")
+    listed = ", ".join(f"{frequencies[i]:.2f}{names[i] if names else ''}" for i in order[:12])
     more = f" and {len(frequencies) - 12} more" if len(frequencies) > 12 else ""
     return (
         f"all vibrations must have real frequencies but got {len(frequencies)} imaginary or vanishing ones "
         f"(THz, imaginary shown negative: {listed}{more}); set `imaginary` to skip, absolute or floor, "
-        "or renormalise the force constants at temperature"
+        "or to renormalise, which finds force constants at temperature"
     )

@@ -10,6 +10,7 @@ import numpy as np
 from activeph.records import Configuration, Entry, System
 from activeph.report.results import Results
 from activeph.report.style import arm_styles
+from activeph.report.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,26 +52,76 @@ def distributions(results: Results, entries: Sequence[Entry], systems: Mapping[s
         groups = by_arm(own, list(results.rounds))
         if name in systems:
             reference = systems[name].supercell
-            moved = {k: [rms_displacement(e.label.configuration, reference) for e in v] for k, v in groups.items()}
-            _cumulated(row[0], moved, results, f"{name}: rms displacement of atoms (Å)")
+            moved = {e.key: rms_displacement(e.label.configuration, reference) for e in own}
+            _cumulated(row[0], groups, moved, results, "rms displacement of atoms (Å)")
         else:
             row[0].remove()
-        energies = {k: [1000 * (_energy_per_atom(e) - lowest) for e in v] for k, v in groups.items()}
-        _cumulated(row[1], energies, results, f"{name}: energy above the lowest label (meV per atom)")
+        energies = {e.key: 1000 * (_energy_per_atom(e) - lowest) for e in own}
+        _cumulated(row[1], groups, energies, results, "energy above the lowest label (meV per atom)")
+        row[0 if name in systems else 1].set_title(name, loc="left", fontsize=11)
     for axes in panels[:, 1]:
         axes.legend(fontsize=8.5, loc="lower right")
     return figure
+
+
+def broadness_table(results: Results, entries: Sequence[Entry], systems: Mapping[str, System]) -> Table:
+    """Return medians and upper ends of rms displacement and energy of the test set, each pool, and each arm's labels.
+
+    An arm's first labels are drawn at random from its pool, so they show how broad the pool is.
+    """
+    rows = []
+    for name in sorted({entry.system for entry in entries}):
+        own = [entry for entry in entries if entry.system == name]
+        lowest = min(_energy_per_atom(entry) for entry in own)
+        groups = by_arm(own, list(results.rounds))
+        first = {arm: _first_keys(results, arm) for arm in results.rounds}
+        pools = {f"{arm}, pool": [one for one in groups.get(arm, []) if one.key in first[arm]] for arm in first}
+        every = {TEST_SET: groups.pop(TEST_SET, []), **pools, **{f"{arm}, all labels": v for arm, v in groups.items()}}
+        for group, found in every.items():
+            if not found:
+                continue
+            energies = [1000 * (_energy_per_atom(entry) - lowest) for entry in found]
+            moved = [np.nan]
+            if name in systems:
+                moved = [rms_displacement(entry.label.configuration, systems[name].supercell) for entry in found]
+            rows.append((name, group, str(len(found)), *_quantiles(moved, ".3f"), *_quantiles(energies, ".3g")))
+    head = (
+        "system",
+        "configurations",
+        "number",
+        "rms displacement, median (Å)",
+        "95 % below",
+        "energy above the lowest, median (meV/atom)",
+        "95 % below",
+    )
+    return Table(head, tuple(rows))
+
+
+def _first_keys(results: Results, arm: str) -> set[str]:
+    return {pick.key for rounds in results.rounds[arm].values() for pick in rounds[0].picked}
+
+
+def _quantiles(values: Sequence[float], form: str) -> tuple[str, str]:
+    found = np.quantile(values, [0.5, 0.95])
+    return ("-", "-") if np.isnan(found).any() else (format(found[0], form), format(found[1], form))
 
 
 def _energy_per_atom(entry: Entry) -> float:
     return entry.label.energy / len(entry.label.configuration.numbers)
 
 
-def _cumulated(axes: Axes, groups: Mapping[str, Sequence[float]], results: Results, name: str) -> None:
+def _cumulated(
+    axes: Axes, groups: Mapping[str, Sequence[Entry]], values: Mapping[str, float], results: Results, name: str
+) -> None:
+    """Draw the share of each group below a value, ``values`` by key; an arm's first labels as a thin line."""
     styles = arm_styles(list(results.rounds), results.baseline)
     for group, found in groups.items():
         style = styles.get(group)
         colour, line = (style.colour, style.line) if style else ("black", ":")
-        axes.ecdf(found, color=colour, linestyle=line, linewidth=1.6, label=f"{group} ({len(found)})")
+        every = [values[entry.key] for entry in found]
+        axes.ecdf(every, color=colour, linestyle=line, linewidth=1.6, label=f"{group} ({len(found)})")
+        pool = [values[entry.key] for entry in found if entry.key in _first_keys(results, group)] if style else []
+        if len(pool) > 1 and len(pool) < len(every):
+            axes.ecdf(pool, color=colour, linestyle=line, linewidth=0.7)
     axes.set_xlabel(name)
     axes.set_ylabel("share of labels below")

@@ -50,7 +50,7 @@ def page(results: Results, entries: Sequence[Entry], systems: Mapping[str, Syste
     """Return the page as HTML."""
     from activeph.report.calibration import calibration
     from activeph.report.curves import learning_curve
-    from activeph.report.distributions import distributions
+    from activeph.report.distributions import broadness_table, distributions
     from activeph.report.scatter import parity, uncertainty_error
 
     sentences = "".join(f"<p>{html.escape(line)}</p>" for line in answer(results).splitlines())
@@ -72,7 +72,9 @@ def page(results: Results, entries: Sequence[Entry], systems: Mapping[str, Syste
     if entries:
         parts += [
             "<h2>What the labels were spent on</h2>",
+            f'<p class="note">{html.escape(_BROADNESS)}</p>',
             _picture(lambda: distributions(results, entries, systems), "distributions of displacement and energy"),
+            _folded("How broad test set, pools and labels are", _table(broadness_table(results, entries, systems))),
         ]
     parts += [
         "<h2>Spending</h2>",
@@ -90,6 +92,11 @@ _METHOD = (
     "Read off the mean learning curves: where an arm reaches the error that the baseline has at the end of its labels. "
     "The interval takes in the chance of repeats (pooled over arms) and of the test structures; 'or more' and 'or less'"
     " mark the edge of what the rounds measured could show."
+)
+
+_BROADNESS = (
+    "Selection can only gain where an arm's pool is broader than the test set. The first labels of an arm are drawn at "
+    "random from its pool and show how broad that is (thin lines)."
 )
 
 

@@ -39,6 +39,7 @@ class Round:
     std: FloatArray  # [S, P]
     picked: tuple[Picked, ...]
     pool_size: int
+    refused: float = float("nan")  # share of the pool's draws that the sampler's guards refused, NaN where unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +163,8 @@ def _load_round(folder: Path, number: int) -> Round | None:
     with np.load(files[2]) as arrays:
         mean, std = arrays["mean"], arrays["std"]
     picked = tuple(_picked(entry) for entry in selection["candidates"])
-    return Round(number, metrics["labels"], metrics["failures"], mean, std, picked, int(selection["pool_size"]))
+    pool = int(selection["pool_size"]), _number(selection.get("refused"))
+    return Round(number, metrics["labels"], metrics["failures"], mean, std, picked, *pool)
 
 
 def _picked(entry: Mapping[str, Any]) -> Picked:

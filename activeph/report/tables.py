@@ -12,7 +12,7 @@ import numpy as np
 from activeph.records import Entry
 from activeph.report.answer import METRIC_NAMES, saved_labels_range
 from activeph.report.metrics import metrics_by_temperature, metrics_record
-from activeph.report.results import Results
+from activeph.report.results import Results, Round
 from activeph.report.savings import ERRORS, labels_saved
 from activeph.report.style import target_label, unit
 
@@ -79,7 +79,8 @@ def spending_table(results: Results, entries: Sequence[Entry] = ()) -> Table:
         shared = sum(owners[key] > 1 for key in keys)
         hours = sum(times.get(key, 0.0) for key in keys) / 3600
         cost = f"{hours:.3g}" if times else "not read"
-        rows.append((arm, str(len(repeats)), str(asked), str(failed), str(len(keys)), str(shared), cost))
+        refused = f"{share:.1%}" if (share := _refused(repeats)) is not None else "-"
+        rows.append((arm, str(len(repeats)), str(asked), str(failed), str(len(keys)), str(shared), refused, cost))
     head = (
         "arm",
         "repeats",
@@ -87,9 +88,16 @@ def spending_table(results: Results, entries: Sequence[Entry] = ()) -> Table:
         "failed, replaced",
         "different calculations",
         "also asked by another arm",
+        "draws refused by guards",
         "label time (h)",
     )
     return Table(head, tuple(rows))
+
+
+def _refused(repeats: Mapping[int, Sequence[Round]]) -> float | None:
+    """Return the mean share of an arm's draws that its guards refused, None where it has none."""
+    known = [one.refused for rounds in repeats.values() for one in rounds if np.isfinite(one.refused)]
+    return float(np.mean(known)) if known else None
 
 
 def settings_table(campaign: Mapping[str, Any], prefix: str = "") -> Table:

@@ -49,6 +49,12 @@ def systems_of(sampler: Sampler, host: System) -> tuple[System, ...]:
     return (host,) if made is None else made(host)
 
 
+def refused_share(pool: Pool) -> float | None:
+    """Return the share of a pool's draws that guards refuse, None where a pool has no guards or does not know yet."""
+    measure: Callable[[], float | None] | None = getattr(pool, "refused_share", None)
+    return None if measure is None or pool.size == 0 else measure()
+
+
 def informed(sampler: Any, temperatures: tuple[float, ...] | None) -> Sampler:
     """Return a sampler inside another one with that one's temperatures, where it names none itself."""
     if "temperatures" in type(sampler).model_fields and sampler.temperatures is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,8 @@ _ATTEMPTS = 20  # intervals without an accepted snapshot before a trajectory is 
 class MdSampler(Section):
     """Langevin dynamics with any ASE calculator, at constant volume or constant pressure.
 
-    The pool is cut into independent short trajectories, so that a candidate depends on seed and index alone.
+    The pool is cut into independent short trajectories, so that a candidate depends on seed and index alone; every
+    round and every repeat has trajectories of its own.
     """
 
     kind: Literal["md"] = "md"
@@ -49,7 +51,7 @@ class MdSampler(Section):
     equilibration: float = Field(2000.0, ge=0)
     """fs before the first snapshot of a trajectory."""
     interval: float = Field(500.0, gt=0)
-    """fs between snapshots, long enough to decorrelate them."""
+    """fs between snapshots, long enough to decorrelate them; `activeph phonons --dynamics` measures whether it is."""
     snapshots: int = Field(10, ge=1)
     """Snapshots per trajectory."""
     minimum_distance: float | None = Field(None, ge=0)
@@ -86,6 +88,26 @@ class MdSampler(Section):
 
 
 @dataclass(frozen=True, eq=False)
+class Trajectory:
+    """The snapshots of one run."""
+
+    positions: FloatArray  # [s, N, 3] Å
+    cells: FloatArray  # [s, 3, 3] Å
+    refused: int  # snapshots that the guards passed over
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the arrays."""
+        return self.positions.nbytes + self.cells.nbytes
+
+
+_MEMORY = 2**28  # bytes of trajectories that a process keeps
+_KEPT: OrderedDict[tuple[str, int, int], Trajectory] = OrderedDict()
+"""Trajectories by pool, seed and number, least used first: a round asks the pools of a step for their candidates
+several times, and dynamics are the only ones that are slow to repeat."""
+
+
+@dataclass(frozen=True, eq=False)
 class MdPool:
     """Candidate i is snapshot i mod s of trajectory i // s."""
 
@@ -96,9 +118,6 @@ class MdPool:
     temperatures: FloatArray  # [T] K
     settings: MdSampler
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_known", {})
-
     def block(self, start: int, stop: int) -> Block:
         """Return candidates start..stop-1."""
         if not 0 <= start <= stop <= self.size:
@@ -108,8 +127,8 @@ class MdPool:
         cells = np.empty((stop - start, 3, 3))
         temperatures = np.empty(stop - start)
         for row, index in enumerate(range(start, stop)):
-            places, boxes, _ = self._trajectory(index // per)
-            positions[row], cells[row] = places[index % per], boxes[index % per]
+            trajectory = self._trajectory(index // per)
+            positions[row], cells[row] = trajectory.positions[index % per], trajectory.cells[index % per]
             temperatures[row] = self.temperatures[index // per % len(self.temperatures)]
         species = np.broadcast_to(self.system.supercell.numbers, positions.shape[:2])
         return Block(self.system.name, species, positions, cells, temperatures)
@@ -118,12 +137,32 @@ class MdPool:
         """Return the candidates' names: sampler and system by content, seed and index."""
         return [f"{self.name}-{self.seed}-{index}" for index in indices]
 
-    def refused_share(self) -> float:
-        """Return the share of snapshots passed over in the trajectories run so far (the first one at least)."""
-        self._trajectory(0)
-        known: dict[int, tuple[FloatArray, FloatArray, int]] = self._known  # type: ignore[attr-defined]
-        refused = sum(entry[2] for entry in known.values())
-        return refused / (refused + len(known) * self.settings.snapshots)
+    def refused_share(self) -> float | None:
+        """Return the share of snapshots passed over in the trajectories run so far, None where none has been run."""
+        if not self._known:
+            return None
+        refused = sum(trajectory.refused for trajectory in self._known.values())
+        return refused / (refused + len(self._known) * self.settings.snapshots)
+
+    def correlation(self) -> float | None:
+        """Return the correlation of displacements between one snapshot and the next, over the trajectories run so far.
+
+        0 for independent snapshots, 1 for equal ones; None where no trajectory of two snapshots has been run. Taken
+        about the sites, so it is not biased by the few snapshots of a trajectory.
+        """
+        if not self._known or self.settings.snapshots < 2:
+            return None
+        product = squares = 0.0
+        for trajectory in self._known.values():
+            strains = np.linalg.inv(self.system.supercell.cell) @ trajectory.cells
+            u = trajectory.positions - self.system.supercell.positions @ strains
+            product += float(np.sum(u[1:] * u[:-1]))
+            squares += float(np.sum(u[1:] ** 2) + np.sum(u[:-1] ** 2)) / 2
+        return product / squares
+
+    @cached_property
+    def _known(self) -> dict[int, Trajectory]:
+        return {}
 
     @cached_property
     def _calculator(self) -> Any:
@@ -133,14 +172,20 @@ class MdPool:
     def _guard(self) -> Guard:
         return Guard(self.system, self.settings.minimum_distance, self.settings.largest_displacement)
 
-    def _trajectory(self, number: int) -> tuple[FloatArray, FloatArray, int]:
-        known: dict[int, tuple[FloatArray, FloatArray, int]] = self._known  # type: ignore[attr-defined]
-        if number not in known:
-            known[number] = self._run(number)
-        return known[number]
+    def _trajectory(self, number: int) -> Trajectory:
+        """Return a trajectory, run now or, by whatever pool of the same name and seed, before in this process."""
+        if number not in self._known:
+            key = (self.name, self.seed, number)
+            if key not in _KEPT:
+                _KEPT[key] = self._run(number)
+            _KEPT.move_to_end(key)
+            while len(_KEPT) > 1 and sum(one.nbytes for one in _KEPT.values()) > _MEMORY:
+                _KEPT.popitem(last=False)
+            self._known[number] = _KEPT[key]
+        return self._known[number]
 
-    def _run(self, number: int) -> tuple[FloatArray, FloatArray, int]:
-        """Return positions [s, N, 3] and cells [s, 3, 3] of a trajectory, and how many snapshots it passed over."""
+    def _run(self, number: int) -> Trajectory:
+        """Run the dynamics of a trajectory."""
         settings = self.settings
         dynamics, atoms = self._dynamics(number)
         dynamics.run(round(settings.equilibration / settings.timestep))
@@ -162,7 +207,7 @@ class MdPool:
                     f"{self.system.name!r} at {self._temperature(number):g} K; shorten timestep, lower temperatures, "
                     "or take a better force field"
                 )
-        return np.array(positions), np.array(cells), refused
+        return Trajectory(np.array(positions), np.array(cells), refused)
 
     def _dynamics(self, number: int) -> tuple[Any, Any]:
         import ase

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from activeph.errors import InputError
 from activeph.records import Block, IntArray, System
 from activeph.role import Role
-from activeph.sample.base import Pool, Sampler, informed
+from activeph.sample.base import Pool, Sampler, informed, refused_share
 from activeph.sample.phonon import Kelvin
 from activeph.section import Section, wrong_value
 from activeph.seeds import derive_seed
@@ -113,6 +113,15 @@ class MixturePool:
         """Return the names that the parts give their candidates."""
         ranks = self._own_ranks()
         return [self.pools[self.owners[index]].ids([int(ranks[index])])[0] for index in indices]
+
+    def refused_share(self) -> float | None:
+        """Return the share of draws that the guards of all parts refuse, None where no part knows."""
+        known = [(pool.size, share) for pool in self.pools if (share := refused_share(pool)) is not None]
+        if not known:
+            return None
+        sizes, shares = np.array(known).T
+        drawn = sizes / (1 - shares)  # a part that refuses much is drawn from more often
+        return float(np.sum(drawn * shares) / np.sum(drawn))
 
     def _own_ranks(self) -> IntArray:
         ranks: IntArray = self._ranks  # type: ignore[attr-defined]

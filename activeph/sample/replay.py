@@ -14,6 +14,7 @@ from pydantic import Field
 
 from activeph.errors import InputError
 from activeph.records import Block, Configuration, FloatArray, IntArray, System
+from activeph.sample.guards import Guard
 from activeph.section import InputPath, Section
 from activeph.seeds import generator
 
@@ -31,6 +32,11 @@ class FilePool:
     positions: FloatArray  # [S, N, 3] Å
     cells: FloatArray  # [S, 3, 3] Å
     temperatures: FloatArray  # [S] K
+    refused: float  # share of the file's structures of this crystal that guards refused
+
+    def refused_share(self) -> float:
+        """Return the share of structures that guards refused."""
+        return self.refused
 
     @property
     def size(self) -> int:
@@ -58,6 +64,10 @@ class ReplaySampler(Section):
     temperatures: tuple[float, ...] | None = Field(None, strict=False, min_length=1)
     """Keep only structures at these temperatures (`T` or `temperature` in a structure's info, K), and those without
     one; null: all."""
+    minimum_distance: float | None = Field(None, ge=0)
+    """Structures with two atoms closer than this (Å) are left out; null: half the sum of covalent radii."""
+    largest_displacement: float | None = Field(None, gt=0)
+    """Structures with an atom farther than this (Å) from its site are left out; null: no limit."""
 
     def pool(self, system: System, n: int, seed: int) -> FilePool:
         """Return ``n`` structures of the file, drawn without replacement (all of them where it has no more).
@@ -69,10 +79,14 @@ class ReplaySampler(Section):
         """
         stamp = self.file.stat() if self.file.exists() else None
         digest, frames = _read(self.file, stamp.st_mtime_ns if stamp else 0)
-        rows, positions, cells, temperatures = [], [], [], []
+        guard = Guard(system, self.minimum_distance, self.largest_displacement)
+        rows, positions, cells, temperatures, refused = [], [], [], [], 0
         for row, frame in enumerate(frames):
             placed = _placed(frame, system)
             if placed is None or not self._wanted(frame.temperature):
+                continue
+            if not _accepts(guard, system, placed, frame.configuration.cell):
+                refused += 1
                 continue
             rows.append(row)
             positions.append(placed)
@@ -81,7 +95,7 @@ class ReplaySampler(Section):
         if not rows:
             raise InputError(
                 f"file must hold structures with the atoms and cell of system {system.name!r} but got none of "
-                f"{len(frames)} in {self.file}; check supercell and temperatures"
+                f"{len(frames)} in {self.file} ({refused} refused by guards); check supercell and temperatures"
             )
         chosen = np.sort(generator("replay", seed).permutation(len(rows))[:n])
         names = tuple(f"{system.name}-{self.kind}-{digest}-{rows[index]}" for index in chosen)
@@ -93,6 +107,7 @@ class ReplaySampler(Section):
             np.array(positions)[chosen],
             np.array(cells)[chosen],
             np.array(temperatures)[chosen],
+            refused / (refused + len(rows)),
         )
 
     def _wanted(self, temperature: float) -> bool:
@@ -160,6 +175,14 @@ def _placed(frame: _Frame, system: System) -> FloatArray | None:
     if np.array_equal(nearest, fractions):
         return theirs.positions if np.array_equal(ours.numbers, theirs.numbers) else nearest @ theirs.cell
     return np.asarray(nearest @ theirs.cell)
+
+
+def _accepts(guard: Guard, system: System, positions: FloatArray, cell: FloatArray) -> bool:
+    """Return whether a structure passes; a shift of the whole crystal counts as no displacement."""
+    strain = np.linalg.inv(system.supercell.cell) @ cell - np.eye(3)
+    displacements = positions - system.supercell.positions @ (np.eye(3) + strain)
+    displacements -= displacements.mean(axis=0)
+    return bool(guard.accepts(displacements[None], strain[None])[0])
 
 
 def _assigned(

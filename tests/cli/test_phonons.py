@@ -74,3 +74,49 @@ def test_renormalised_force_constants_of_the_run_are_used(tmp_path: Path) -> Non
 
     assert size(said) == pytest.approx(size(plain) / 2, rel=0.03)  # four times as stiff, nearly classical
     assert picture.stat().st_size > 10_000
+
+
+def test_what_is_missing_is_computed_on_request(tmp_path: Path) -> None:
+    from ase.build import bulk
+
+    bulk("Cu", cubic=True, a=3.6).write(tmp_path / "Cu.vasp")
+    sampler = {"kind": "phonon", "expansion": "quasi-harmonic"}
+    content = {
+        "name": "computed",
+        "systems": [{"structure": str(tmp_path / "Cu.vasp"), "supercell": [2, 2, 2]}],
+        "temperatures": [300],
+        "targets": ["energy_per_atom"],
+        "arms": {"warm": {"sample": sampler, "select": "random"}},
+        "label": {"kind": "ase", "calculator": "ase.calculators.emt:EMT"},
+        "execute": "serial",
+    }
+    path = tmp_path / "campaign.yaml"
+    path.write_text(yaml.safe_dump(content))
+    run = tmp_path / "run"
+    said = _said(path, "--output", str(run), "--compute")
+    assert "0 imaginary" in said
+    assert "quasi-harmonic cell at 300 K: all lengths +0.3" in said
+    assert "arm warm: rms displacement over all temperatures Cu 0.11" in said
+    assert not (run / "journal.jsonl").exists()
+    labels = sorted((run / "labels").glob("*/*/label.json"))
+    assert len(labels) == 6 * 2  # six volumes, of which one has the displacements of the force constants
+    _said(path, "--output", str(run), "--compute")
+    assert sorted((run / "labels").glob("*/*/label.json")) == labels
+
+
+def test_force_constants_from_files_are_examined(tmp_path: Path) -> None:
+    assert "as read they miss the acoustic sum rule by 0.0%" in _said(_campaign(tmp_path, plain="phonon"))
+
+
+def test_isotopes_change_frequencies(tmp_path: Path) -> None:
+    path = _campaign(tmp_path, plain="phonon")
+    content = yaml.safe_load(path.read_text())
+    content["systems"][0]["masses"] = {"K": 4 * 39.0983, "Br": 4 * 79.904}
+    heavy = tmp_path / "heavy.yaml"
+    heavy.write_text(yaml.safe_dump(content))
+
+    def highest(text: str) -> float:
+        line = next(line for line in text.splitlines() if " modes in " in line)
+        return float(line.split(" to ")[1].split(" THz")[0])
+
+    assert highest(_said(heavy)) == pytest.approx(highest(_said(path)) / 2, abs=0.006)

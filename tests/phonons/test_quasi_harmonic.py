@@ -68,6 +68,14 @@ def test_minima_outside_are_none_and_unstable_volumes_are_left_out() -> None:
         VolumeSeries(volumes, energies, frequencies[:3] + [frequencies[-1]] * 3).equilibrium(300.0)
 
 
+def test_an_instability_in_between_is_refused() -> None:
+    volumes = np.linspace(98, 106, 6)
+    frequencies = [np.full(3, 5.0), np.full(3, 5.0), np.full(3, -1.5), *[np.full(3, 5.0)] * 3]
+    series = VolumeSeries(volumes, _birch(volumes, 100.0, 60.0, 4.0), frequencies)
+    with pytest.raises(InputError, match="real vibrations at all volumes between .* got -1.50 THz at 101.2"):
+        series.equilibrium(300.0)
+
+
 def test_arrays_are_interpolated_by_cubics() -> None:
     places = np.array([-0.01, 0.0, 0.01, 0.02, 0.04])
     matrix = np.arange(6.0).reshape(2, 3)

@@ -114,8 +114,8 @@ def test_spending_counts_calculations_once(simulate: Simulate) -> None:
     }
     entries = [entry(("random",), 0.1)]
     table = spending_table(replace(results, rounds=rounds), entries)
-    assert table.rows[0] == ("<b>active", "1", "2", "1", "2", "1", "0.5")
-    assert table.rows[1][-3:] == ("1", "1", "0.5")
+    assert table.rows[0] == ("<b>active", "1", "2", "1", "2", "1", "-", "0.5")
+    assert table.rows[1][-4:] == ("1", "1", "-", "0.5")
     assert spending_table(replace(results, rounds=rounds)).rows[0][-1] == "not read"
 
 

@@ -83,6 +83,28 @@ def test_candidates_depend_on_seed_and_index_alone(system: System) -> None:
     assert not np.array_equal(other.positions, whole.positions)
 
 
+def test_snapshots_tell_how_far_they_are_correlated(system: System) -> None:
+    keys = {**FAST, "temperatures": (300.0,), "timestep": 2.0, "snapshots": 40}
+    apart = MdSampler(**{**keys, "interval": 500.0, "snapshots": 10}).pool(system, 30, 1)
+    assert apart.correlation() is None
+    apart.block(0, 30)
+    close = MdSampler(**{**keys, "interval": 4.0}).pool(system, 40, 1)
+    close.block(0, 40)
+    assert abs(apart.correlation()) < 0.15
+    assert close.correlation() > 0.8
+
+
+def test_a_trajectory_is_run_once_in_a_process(system: System) -> None:
+    sampler = MdSampler(temperatures=(250.0,), **{**FAST, "equilibration": 40.0, "snapshots": 3})
+    first = sampler.pool(system, 6, 11)
+    block = first.block(0, 6)
+    again = sampler.pool(system, 600, 11)
+    object.__setattr__(again, "_run", lambda number: pytest.fail("run again"))
+    np.testing.assert_array_equal(again.block(0, 6).positions, block.positions)
+    assert again.refused_share() == first.refused_share() == 0
+    assert sampler.pool(system, 6, 12).refused_share() is None
+
+
 def test_a_copper_cell_breathes_at_constant_pressure(tmp_path: object) -> None:
     from activeph.records import Configuration
     from activeph.systems.load import make_system

@@ -120,7 +120,9 @@ def test_missing_temperatures_and_imaginary_modes_get_a_sentence(crystal: Builde
         PhononSampler().pool(crystal("perovskite"), 10, 0)
     unstable = crystal("perovskite", across=-0.35)
     for sampler in (PhononSampler(temperatures=(300.0,)), RandomSampler(temperatures=(300.0,))):
-        with pytest.raises(InputError, match="all vibrations must have real frequencies but got"):
+        with pytest.raises(
+            InputError, match=r"all vibrations must have real frequencies but got \d+ .*: -\d.\d\d at q = \("
+        ):
             sampler.pool(unstable, 10, 0)
     for policy in ("skip", "absolute", "floor"):
         u, _ = _displacements(PhononSampler(temperatures=(300.0,), imaginary=policy), unstable, 300)

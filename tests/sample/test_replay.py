@@ -86,3 +86,19 @@ def test_an_unreadable_file_gets_a_sentence(crystal: Builder, tmp_path: Path) ->
     (tmp_path / "a.extxyz").write_text("hello")
     with pytest.raises(InputError, match="file must hold structures that ASE reads but got"):
         ReplaySampler(file=tmp_path / "a.extxyz").pool(crystal("perovskite"), 10, 0)
+
+
+def test_guards_leave_structures_out_and_tell_their_share(crystal: Builder, tmp_path: Path) -> None:
+    system = crystal("perovskite")
+    frames, _ = _frames(system)
+    frames[3].positions[7] += [1.5, 0, 0]
+    frames[5].positions[0] = frames[5].positions[9] + [0.3, 0, 0]
+    frames[6].positions += [2.0, 1.0, 0.0]  # the whole crystal: no displacement
+    ase.io.write(tmp_path / "a.extxyz", frames)
+    pool = ReplaySampler(file=tmp_path / "a.extxyz").pool(system, 100, 9)
+    assert pool.size == 11
+    assert pool.refused_share() == pytest.approx(1 / 12)
+    tight = ReplaySampler(file=tmp_path / "a.extxyz", largest_displacement=1.0).pool(system, 100, 9)
+    assert tight.refused_share() == pytest.approx(2 / 12)
+    with pytest.raises(InputError, match=r"got none of 12 in .*a.extxyz \(12 refused by guards\)"):
+        ReplaySampler(file=tmp_path / "a.extxyz", minimum_distance=3.0).pool(system, 100, 9)
