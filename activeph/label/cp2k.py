@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import os
 import re
 from pathlib import Path
@@ -56,6 +57,8 @@ class Cp2kLabeler(ProgramLabeler):
     """Change of the density matrix at which self-consistency is reached."""
     mixing_alpha: float = Field(0.2, gt=0.0, le=1.0)
     """Weight of the new density in Broyden mixing."""
+    magnetic_moments: dict[str, float] = Field(default_factory=dict)
+    """Initial magnetic moment per element (Bohr magnetons), with ``spin: true``."""
     ladder: tuple[dict[str, Any], ...] = Field(({"mixing_alpha": 0.05, "max_iterations": 400},), strict=False)
     """Settings to try in turn where a calculation did not converge."""
     command: str = "cp2k.psmp"
@@ -140,17 +143,24 @@ class Cp2kLabeler(ProgramLabeler):
             rel_cutoff=self.rel_cutoff,
             max_scf=self.max_iterations,
             eps_scf=self.eps_scf,
-            added_mos=f"{n_empty} {n_empty}" if self.spin else n_empty,
+            added_mos=f"{n_empty} {n_empty + math.ceil(self._moment(symbols))}" if self.spin else n_empty,
             smear=smear if self.smearing > 0 else "",
             alpha=self.mixing_alpha,
             xc=self.xc,
             k_points=K_POINTS.format(k_points=k_points) if len(points) > 1 else "",
             cell="".join(f"{name} {_triple(vector)}\n" for name, vector in zip("ABC", configuration.cell, strict=True)),
             coordinates="".join(f"{s} {_triple(r)}\n" for s, r in zip(symbols, configuration.positions, strict=True)),
-            kinds="".join(
-                f"&KIND {symbol}\nBASIS_SET {self._basis(symbol)}\nPOTENTIAL {self._potential(symbol)}\n&END KIND\n"
-                for symbol in sorted(set(symbols))
-            ),
+            kinds="".join(self._kind(symbol) for symbol in sorted(set(symbols))),
+        )
+
+    def _moment(self, symbols: list[str]) -> float:
+        """Return the initial moment of the cell: by so many levels the minority spin needs more empty ones."""
+        return abs(sum(self.magnetic_moments.get(symbol, 0.0) for symbol in symbols))
+
+    def _kind(self, symbol: str) -> str:
+        moment = f"MAGNETIZATION {self.magnetic_moments.get(symbol, 0.0)}\n" if self.spin else ""
+        return (
+            f"&KIND {symbol}\nBASIS_SET {self._basis(symbol)}\nPOTENTIAL {self._potential(symbol)}\n{moment}&END KIND\n"
         )
 
 

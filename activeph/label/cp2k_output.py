@@ -77,5 +77,6 @@ def _bands(text: str, n_points: int) -> tuple[FloatArray, FloatArray]:
         key = (1 if spin == "BETA" else 0, int(point or 1) - 1)
         blocks[key] = np.array(LEVEL.findall(body), dtype=np.float64)
     channels = 1 + max(spin for spin, _ in blocks)
-    levels = np.array([[blocks[spin, point] for point in range(n_points)] for spin in range(channels)])
+    n_bands = min(map(len, blocks.values()))  # of a magnet, one spin has more of the empty ones than the other
+    levels = np.array([[blocks[spin, point][:n_bands] for point in range(n_points)] for spin in range(channels)])
     return levels[..., 0], levels[..., 1]

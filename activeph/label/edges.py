@@ -16,6 +16,9 @@ WHOLE = 0.02
 """How far the number of filled bands per spin may be from a whole number: smearing moves electrons between spin
 channels of a magnet by far less than this as long as there is a gap."""
 
+ROUNDED = 1e-3
+"""What an occupation may lack in print: the half-filled band of one electron per cell has 0.9999999 of 2."""
+
 
 @dataclass(frozen=True)
 class BandEdges:
@@ -65,6 +68,7 @@ def band_edges(eigenvalues: FloatArray, occupations: FloatArray, weights: FloatA
 
 
 def _metal(eigenvalues: FloatArray, occupations: FloatArray, full: float) -> BandEdges:
-    """Return gap 0 with both edges at the highest level that is at least half filled."""
-    level = float(np.max(eigenvalues, where=occupations >= 0.5 * full, initial=-np.inf))
+    """Return gap 0 with both edges at the highest level that is at least half filled, or as filled as any is."""
+    enough = min(0.5 * full, float(occupations.max())) - ROUNDED
+    level = float(eigenvalues[occupations >= enough].max())
     return BandEdges(0.0, 0.0, level, level)

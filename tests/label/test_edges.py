@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from activeph.label.edges import UNKNOWN, band_edges
@@ -26,6 +26,7 @@ def test_indirect_gap_of_two_k_points() -> None:
     assert edges.direct_band_gap == 1.5
 
 
+@settings(deadline=None)
 @given(gap=st.floats(0.05, 5.0), width=st.floats(0.005, 0.3))
 def test_smeared_occupations_do_not_move_the_edges(gap: float, width: float) -> None:
     """Symmetric bands keep the electrons' number whole at any smearing."""
@@ -39,6 +40,14 @@ def test_two_electrons_in_two_degenerate_levels_are_a_metal() -> None:
     edges = band_edges(np.array([[[-1.0, 0.5, 0.5]]]), np.array([[[2.0, 1.0, 1.0]]]))
     assert (edges.band_gap, edges.direct_band_gap) == (0.0, 0.0)
     assert edges.valence_band_maximum == edges.conduction_band_minimum == 0.5
+
+
+@pytest.mark.parametrize("printed", [1.0, 0.9999999999, 0.97])
+def test_a_half_filled_band_is_a_metal_whose_level_is_found(printed: float) -> None:
+    """One electron per cell at one k-point: codes print its occupation with an error in the last digits."""
+    edges = band_edges(np.array([[[-7.0, 1.0]]]), np.array([[[printed, 0.0]]]))
+    assert edges.band_gap == 0.0
+    assert edges.valence_band_maximum == edges.conduction_band_minimum == -7.0
 
 
 def test_overlapping_bands_are_a_metal() -> None:

@@ -1,3 +1,5 @@
+import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -5,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from activeph.errors import InputError, LabelFailed
+from activeph.label.cp2k import Cp2kLabeler
 from activeph.label.program import program_version, require_program, run_program
 
 
@@ -54,3 +57,28 @@ def test_a_version_is_asked_for_in_a_directory_of_its_own(tmp_path: Path, monkey
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InputError, match="label.command must start The Code but got"):
         program_version(sys.executable, ("-c", "print('something else')"), r"The Code (\S+)", "The Code")
+
+
+LAUNCHED = "import json, os, sys; json.dump([sys.argv[1:], dict(os.environ)], open('seen', 'w'))"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "keeps_the_job"), [("mpirun -np {cores}", False), ("srun --overlap -w {node} -n {cores}", True)]
+)
+def test_a_local_launcher_knows_nothing_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str, keeps_the_job: bool
+) -> None:
+    program = tmp_path / launcher.split()[0]
+    program.write_text(f"#!{sys.executable}\n{LAUNCHED}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    for name in ("SLURM_NTASKS", "PBS_NODEFILE", "PMI_RANK", "SLURM_CONF", "SLURMD_NODENAME"):
+        monkeypatch.setenv(name, "n17")
+    Cp2kLabeler(cores=4, launcher=launcher)._start(["code", "-i", "x"], tmp_path)
+    arguments, environment = json.loads((tmp_path / "seen").read_text())
+    assert arguments == [*launcher.format(cores=4, node="n17").split()[1:], "code", "-i", "x"]
+    assert environment["OMP_NUM_THREADS"] == "1"
+    assert environment["SLURM_CONF"] == "n17"
+    for name in ("SLURM_NTASKS", "PBS_NODEFILE", "PMI_RANK"):
+        assert (name in environment) == keeps_the_job
+    assert ("OMPI_MCA_hwloc_base_binding_policy" in environment) != keeps_the_job
