@@ -37,11 +37,12 @@ def run_rounds(loop: Loop) -> None:
     choose_test_set(loop)
     restore_labels(loop)
     number = 0
-    while steps := open_steps(loop.campaign, loop.state, number):
-        propose(loop, steps)
-        label(loop, steps)
-        train(loop, steps)
-        evaluate(loop, steps)
+    while steps := open_steps(loop.campaign, state := loop.state, number):
+        if any(step not in state.evaluated for step in steps):
+            propose(loop, steps)
+            label(loop, steps)
+            train(loop, steps)
+            evaluate(loop, steps)
         number += 1
 
 
@@ -115,7 +116,7 @@ def label(loop: Loop, steps: Sequence[Step]) -> None:
         wanted = _wanted(loop, places, known)
         with loop.progress.stage(title, len(wanted)) as stage:
             labeler, advance = loop.campaign.label, lambda _, stage=stage: stage.advance()
-            obtain(labeler, list(wanted.values()), loop.ledger, loop.workers, advance, losses)
+            obtain(labeler, wanted, loop.ledger, loop.workers, advance, losses)
         if not replace_lost(loop, places, losses):
             break
         title, known = f"round {steps[0].round}: labelling in place of what failed", known | set(wanted)

@@ -11,7 +11,7 @@ import shutil
 import socket
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from activeph.errors import BudgetSpent, LabelFailed, Paused
 from activeph.execute.base import Workers
 from activeph.identity import aligned, label_key
+from activeph.imports import adopt
 from activeph.label.base import Labeler
 from activeph.label.sanity import check_distances, check_label
 from activeph.records import Configuration, Failed, Failure, Label
@@ -54,7 +55,7 @@ class LabelTask:
 
 def obtain(
     labeler: Labeler,
-    configurations: Sequence[Configuration],
+    configurations: Sequence[Configuration] | Mapping[str, Configuration],
     ledger: Ledger,
     workers: Workers,
     on_done: Callable[[Obtained], None] | None = None,
@@ -62,17 +63,15 @@ def obtain(
 ) -> dict[str, Label | Failure]:
     """Return label or failure of every configuration by ledger key; like configurations share one.
 
-    Labels come aligned with the first configuration that has their key. ``losses`` counts failures over several calls.
+    Labels come aligned with the first configuration that has their key. ``configurations`` may come by key, where keys
+    are known already. ``losses`` counts failures over several calls.
 
     Raises:
         Paused: at once where most calculations fail (:class:`Losses`), and after all tasks have had their turn where
             the ledger cannot be written or results of another site are awaited.
         BudgetSpent: what is missing is not expected to fit into the ledger's core-hours.
     """
-    fingerprint = labeler.fingerprint
-    wanted: dict[str, Configuration] = {}
-    for configuration in configurations:
-        wanted.setdefault(label_key(configuration, fingerprint), configuration)
+    wanted = configurations if isinstance(configurations, Mapping) else _by_key(configurations, labeler.fingerprint)
     found: dict[str, Label | Failure] = {}
 
     def note(key: str, is_new: bool = True) -> Label | Failure | None:
@@ -84,6 +83,7 @@ def obtain(
             on_done(Obtained(key, found[key], is_new))
         return outcome
 
+    adopt(ledger, labeler.fingerprint, wanted)
     missing = [key for key in wanted if note(key, is_new=False) is None]
     tasks = [LabelTask(labeler, wanted[key], key, ledger) for key in missing]
     losses = losses or Losses()
@@ -95,6 +95,13 @@ def obtain(
             ledger.sweep()
         tasks = tasks[n:]
     return {key: found[key] for key in wanted}
+
+
+def _by_key(configurations: Sequence[Configuration], fingerprint: str) -> dict[str, Configuration]:
+    wanted: dict[str, Configuration] = {}
+    for configuration in configurations:
+        wanted.setdefault(label_key(configuration, fingerprint), configuration)
+    return wanted
 
 
 UNKNOWN_COST = 4

@@ -12,6 +12,7 @@ from typing import Any
 
 from activeph.errors import InputError, LabelFailed
 from activeph.identity import label_key
+from activeph.imports import enter
 from activeph.label.result_files import read_results
 from activeph.label.sanity import check_label
 from activeph.records import Entry, Failure, Label
@@ -113,7 +114,8 @@ def _problem(ledger: Ledger, key: str) -> str | None:
 def import_labels(ledger: Ledger, files: Sequence[Path], fingerprint: str | None = None) -> Imported:
     """Put the labels of finished calculations into the ledger.
 
-    ``fingerprint`` is that of the labeler whose labels they are, so that a campaign with that labeler finds them;
+    ``fingerprint`` is that of the labeler whose labels they are, so that a campaign with that labeler finds them, also
+    where the files kept fewer digits than it asks for (:mod:`activeph.imports`);
     without it, it is made of the files' contents, and only exports and other imports see them. Raises InputError
     where a file cannot be read; calculations that did not converge are refused and named.
     """
@@ -133,7 +135,10 @@ def import_labels(ledger: Ledger, files: Sequence[Path], fingerprint: str | None
                 refused.append(f"{label.provenance.get('source', path)}: {error.message}")
                 continue
             label = replace(label, provenance={"code": None, **label.provenance, "fingerprint": name})
-            if ledger.put(label_key(label.configuration, name), label.configuration, label):
+            key = label_key(label.configuration, name)
+            if ledger.put(key, label.configuration, label):
+                if fingerprint is not None:
+                    enter(ledger, key, label, fingerprint)
                 added += 1
             else:
                 known += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from activeph.progress import Progress
 from activeph.proposal import Pools, campaign_pools, test_pools
 from activeph.records import Configuration, Dataset, Label, System
 from activeph.rundir import RunDirectory
-from activeph.state import Pick, State, Step, fold
+from activeph.state import Fold, Pick, State, Step
 from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger, label_key
 
@@ -32,11 +32,12 @@ class Loop:
     ledger: Ledger
     workers: Workers
     progress: Progress
+    memory: Fold = field(default_factory=Fold)  # of the journal, which only this loop writes
 
     @property
     def state(self) -> State:
         """Where the campaign stands, read from the journal."""
-        return fold(self.journal.events())
+        return self.memory.after(self.journal.events())
 
 
 def member_paths(loop: Loop, step: Step) -> tuple[Path, ...]:

@@ -37,7 +37,7 @@ def restore_labels(loop: Loop) -> None:
             )
     if wanted:
         with loop.progress.stage("labelling again what is missing", len(wanted)) as stage:
-            obtain(loop.campaign.label, list(wanted.values()), loop.ledger, loop.workers, lambda _: stage.advance())
+            obtain(loop.campaign.label, wanted, loop.ledger, loop.workers, lambda _: stage.advance())
 
 
 def _lost(picks: Sequence[Pick], known: Collection[str]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -87,10 +87,7 @@ class State:
 
 def fold(events: Iterable[Mapping[str, Any]]) -> State:
     """Return the state after all events of a journal, oldest first."""
-    known = _Fold()
-    for event in events:
-        known.apply(event)
-    return known.state()
+    return Fold().after(list(events))
 
 
 def selection_event(step: Step, picks: Iterable[Pick], pool_size: int, refused: float | None) -> dict[str, Any]:
@@ -111,10 +108,14 @@ def acceptance_event(key: str) -> dict[str, Any]:
     return {"event": "accept", "key": key}
 
 
-class _Fold:
-    """What :class:`State` holds, while it is put together: plain dictionaries, so that a long journal stays cheap."""
+class Fold:
+    """What :class:`State` holds, while it is put together: plain dictionaries, so that a long journal stays cheap.
+
+    Given a journal again that has grown, it takes in what is new; another journal needs another fold.
+    """
 
     def __init__(self) -> None:
+        self.n_events = 0
         self.chosen: dict[Step | None, list[Pick]] = {}
         self.aside: dict[Step | None, list[SetAside]] = {}
         self.waves: dict[Step | None, int] = {}
@@ -125,7 +126,14 @@ class _Fold:
         self.trained: set[Step] = set()
         self.evaluated: dict[Step, Mapping[str, Any]] = {}
 
-    def apply(self, event: Mapping[str, Any]) -> None:
+    def after(self, events: Sequence[Mapping[str, Any]]) -> State:
+        """Return the state after all events of a journal, of which this has seen the first ones already."""
+        for event in events[self.n_events :]:
+            self._apply(event)
+        self.n_events = len(events)
+        return self._state()
+
+    def _apply(self, event: Mapping[str, Any]) -> None:
         """Take one event in. Raises ActivephError for one that this version does not know."""
         kind = event["event"]
         if kind == "accept":
@@ -167,19 +175,18 @@ class _Fold:
             self.chosen[step] += [each.pick for each in gone if each.pick.key == key]
             self.aside[step] = [each for each in gone if each.pick.key != key]
 
-    def state(self) -> State:
-        """Return what has been put together."""
+    def _state(self) -> State:
         return State(
             test=tuple(self.chosen[None]) if None in self.chosen else None,
             picks={step: tuple(picks) for step, picks in self.chosen.items() if step is not None},
             set_aside={step: tuple(gone) for step, gone in self.aside.items() if gone},
-            waves=self.waves,
+            waves=dict(self.waves),
             accepted=frozenset(self.accepted),
             pool_sizes=self.pool_sizes,
             refused=self.refused,
             labelled=frozenset(self.labelled),
             trained=frozenset(self.trained),
-            evaluated=self.evaluated,
+            evaluated=dict(self.evaluated),
         )
 
 

@@ -34,7 +34,7 @@ import sys, time, resource
 from pathlib import Path
 start = time.perf_counter()
 {body}
-print(n, time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(n, time.perf_counter() - start, time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
@@ -79,10 +79,13 @@ def opened(body: str, path: Path, n: int) -> dict[str, float]:
     runs = []
     for _ in range(3):
         command = [sys.executable, "-c", FRAME.format(body=body), str(path)]
-        found, seconds, megabytes = subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
+        found, seconds, cpu, megabytes = subprocess.run(
+            command, capture_output=True, check=True, text=True
+        ).stdout.split()
         assert int(found) == n
-        runs.append((float(seconds), float(megabytes)))
-    return {"seconds": statistics.median(run[0] for run in runs), "megabytes": max(run[1] for run in runs)}
+        runs.append((float(seconds), float(cpu), float(megabytes)))
+    seconds, cpu, megabytes = (statistics.median(column) for column in zip(*runs, strict=True))
+    return {"seconds": seconds, "cpu_seconds": cpu, "megabytes": megabytes}
 
 
 def read(root: Path, database: Path, keys: list[str]) -> dict[str, float]:

@@ -31,6 +31,7 @@ LOOP = {
     "entries",
     "labelled_displacements",
     "labelling",
+    "imports",
     "judgement",
     "ledger_tools",
     "loop",

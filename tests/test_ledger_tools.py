@@ -1,18 +1,25 @@
 import json
 import os
+import re
 from pathlib import Path
 
+import ase.test
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+from ase.units import Bohr, Ry
 
 from activeph.errors import InputError
 from activeph.execute.serial import SerialWorkers
+from activeph.identity import label_key
+from activeph.label.ase_calculator import AseLabeler
 from activeph.label.replay import ReplayLabeler
 from activeph.labelling import obtain
 from activeph.ledger_tools import import_labels, ledger_entries, list_ledger, log_files, verify_ledger
-from activeph.records import Configuration, Failure
+from activeph.records import Configuration, Failure, Label
 from activeph.store.ledger import Ledger
 
 DATA = Path(__file__).parent / "label" / "data"

@@ -21,11 +21,14 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._end: int | None = None  # bytes known to be whole lines, once this object has written
+        self._events: list[dict[str, Any]] = []  # those read or written last
+        self._stamp: tuple[int, int] | None = None  # size and time of the file that holds them
 
     def append(self, event: dict[str, Any]) -> None:
         """Add one event and return when it is on the disk. Raises OSError where it cannot; the journal stays whole."""
         line = json.dumps(event, separators=(",", ":"), ensure_ascii=False)
         data = line.encode() + b"\n"
+        self.events()
         if self._end is None:
             self._end = self._scan()[1]
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,10 +45,25 @@ class Journal:
         if is_new:
             sync_directory(self.path.parent)
         self._end += len(data)
+        self._events.append(json.loads(line))
+        self._stamp = self._stamp_now()
 
     def events(self) -> list[dict[str, Any]]:
-        """Return all events, oldest first; empty where there is no journal. Raises InputError where it is damaged."""
-        return self._scan()[0]
+        """Return all events, oldest first; empty where there is no journal. Raises InputError where it is damaged.
+
+        The file is read again only where it has changed otherwise than by this object.
+        """
+        stamp = self._stamp_now()
+        if stamp is None or stamp != self._stamp:
+            self._events, self._stamp = self._scan()[0], stamp
+        return list(self._events)
+
+    def _stamp_now(self) -> tuple[int, int] | None:
+        try:
+            facts = self.path.stat()
+        except OSError:
+            return None
+        return facts.st_size, facts.st_mtime_ns
 
     def _scan(self) -> tuple[list[dict[str, Any]], int]:
         """Return the events and the number of bytes that hold them."""
