@@ -123,3 +123,83 @@ def test_labels_are_handed_out_and_failures_are_not(labelled: Path, tmp_path: Pa
     assert len(list(ledger_entries(ledger))) == 3
     states = [record["state"] for record in list_ledger(ledger)]
     assert sorted(states) == ["failure", "label", "label", "label"]
+
+
+def crystal(seed: int) -> Configuration:
+    """Return a displaced supercell of KBr, unlike every other seed's."""
+    atoms = bulk("KBr", "rocksalt", 6.775) * (2, 2, 2)
+    moves = np.random.default_rng(seed).normal(scale=0.1, size=(len(atoms), 3))
+    return Configuration(atoms.numbers.astype(np.int64), atoms.positions + moves, atoms.cell.array)
+
+
+def as_frame(configuration: Configuration, energy: float) -> Atoms:
+    atoms = Atoms(configuration.numbers, configuration.positions, cell=configuration.cell, pbc=True)
+    forces = np.arange(3.0 * len(atoms)).reshape(-1, 3)
+    atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces, stress=np.zeros(6))
+    return atoms
+
+
+@pytest.mark.parametrize("digits", [8, 5])
+def test_labels_are_found_again_though_their_file_kept_fewer_digits(tmp_path: Path, digits: int) -> None:
+    wanted = [crystal(seed) for seed in range(12)]
+    written = []
+    for number, one in enumerate(wanted):
+        order = np.random.default_rng(number).permutation(len(one.numbers))  # as a code sorts them
+        positions = np.round(one.positions[order] + 1.0, digits)
+        written.append(as_frame(Configuration(one.numbers[order], positions, one.cell), -float(number)))
+    write(tmp_path / "labels.extxyz", written)
+    ledger, emt = (
+        Ledger(tmp_path / "labels"),
+        AseLabeler(calculator="ase.calculators.emt:EMT"),
+    )  # knows neither K nor Br
+    assert import_labels(ledger, [tmp_path / "labels.extxyz"], emt.fingerprint).added == 12
+    found = obtain(emt, [*wanted, crystal(99)], ledger, SerialWorkers())
+    for number, (one, label) in enumerate(zip(wanted, found.values(), strict=False)):
+        assert isinstance(label, Label)
+        assert label.energy == -float(number)
+        stored = ledger.get(label_key(one, emt.fingerprint))
+        assert isinstance(stored, Label)
+        np.testing.assert_array_equal(stored.configuration.positions, one.positions)
+        order = np.random.default_rng(number).permutation(len(one.numbers))
+        np.testing.assert_allclose(stored.forces[order], np.arange(3.0 * len(order)).reshape(-1, 3))
+    assert isinstance(list(found.values())[-1], Failure)  # near is not the same
+    assert len(ledger.calculations()) == 1
+    assert all(problem is None for _, problem in verify_ledger(ledger))
+
+
+def test_every_kind_of_file_is_imported(tmp_path: Path) -> None:
+    one = crystal(0)
+    write(tmp_path / "one.extxyz", as_frame(one, -1.0))
+    write(tmp_path / "one.db", as_frame(crystal(1), -2.0))
+    outcar = Path(ase.test.__file__).parent / "testdata" / "vasp" / "OUTCAR_example_1"
+    (tmp_path / "OUTCAR").write_bytes(outcar.read_bytes())  # of VASP itself
+    files = {
+        "one.extxyz": tmp_path / "one.extxyz",
+        "one.db": tmp_path / "one.db",
+        "OUTCAR": tmp_path / "OUTCAR",
+        "pw.out": DATA / "espresso-6.7-silicon" / "pw.out",
+        "XML of pw.x": DATA / "espresso-6.7-silicon" / "data-file-schema.xml",
+        "vasprun.xml": DATA / "written-from-documentation" / "vasprun.xml",
+    }
+    for name, path in files.items():
+        ledger = Ledger(tmp_path / f"ledger of {name}")
+        imported = import_labels(ledger, [path])
+        assert imported.added >= 1, name
+        assert imported.refused == (), name
+        labels = [ledger.get(key) for key, _ in ledger.states()]
+        assert all(isinstance(label, Label) and np.isfinite(label.forces).all() for label in labels), name
+        assert all(problem is None for _, problem in verify_ledger(ledger)), name
+
+
+def test_printed_output_of_pw_x_says_the_same_as_ase_reads(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    import_labels(ledger, [DATA / "espresso-6.7-silicon" / "pw.out"])
+    label = ledger.get(next(iter(ledger.keys())))
+    assert isinstance(label, Label)
+    # the file says: total energy -15.7... Ry and forces in Ry/bohr
+    text = (DATA / "espresso-6.7-silicon" / "pw.out").read_text()
+    energy = float(re.search(r"^!.*=\s+(\S+) Ry", text, re.MULTILINE)[1])  # type: ignore[index]
+    forces = np.array(re.findall(r"atom +\d type +1 +force = +(\S+) +(\S+) +(\S+)", text)[:2], dtype=float)
+    assert label.energy == pytest.approx(energy * Ry, abs=1e-4)  # the constant differs by version
+    np.testing.assert_allclose(label.forces, forces * Ry / Bohr, atol=1e-5)
+    assert np.isfinite(label.stress).all()
