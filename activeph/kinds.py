@@ -26,6 +26,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "models": {
         "gnn": "activeph.models.gnn:GnnModel",
+        "gnn-heads": "activeph.models.gnn_single:HeadsGnnModel",
+        "gnn-posterior": "activeph.models.gnn_single:PosteriorGnnModel",
         "mace": "activeph.models.mace:MaceModel",
         "modes": "activeph.models.modes:ModesModel",
         "modes-gnn": "activeph.models.modes_gnn:ModesGnnModel",
@@ -38,6 +40,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "maxdet": "activeph.select.maxdet:MaxDetSelector",
         "maxdist": "activeph.select.maxdist:MaxDistSelector",
         "kmeans++": "activeph.select.kmeanspp:KMeansPlusPlusSelector",
+        "typiclust": "activeph.select.typiclust:TypiclustSelector",
         "modal": "activeph.select.modal:ModalSelector",
         "quota": "activeph.select.quota:QuotaSelector",
         "cost-aware": "activeph.select.cost_aware:CostAwareSelector",

@@ -30,6 +30,7 @@ from activeph.select.lcmd import LcmdSelector
 from activeph.select.maxdet import MaxDetSelector
 from activeph.select.maxdist import MaxDistSelector
 from activeph.select.modal import ModalSelector
+from activeph.select.typiclust import TypiclustSelector
 
 
 def seconds(task: Callable[[], Any], repeats: int) -> float:
@@ -77,7 +78,8 @@ def measure(arguments: argparse.Namespace, width: int) -> dict[str, Any]:
     ours = seconds(lambda: selector.select(pool, labelled, arguments.picks, rng), arguments.repeats)
     result: dict[str, Any] = {"features": width, "picks": arguments.picks, "lcmd_s": ours, "lcmd_first_wall_s": wall}
     result["peak_memory_GB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    for other in (MaxDistSelector(), MaxDetSelector(), KMeansPlusPlusSelector()) if arguments.others else ():
+    others = (MaxDistSelector(), MaxDetSelector(), KMeansPlusPlusSelector(), TypiclustSelector())
+    for other in others if arguments.others else ():
         result[f"{other.kind}_s"] = seconds(functools.partial(other.select, pool, labelled, arguments.picks, rng), 1)
     if arguments.modal_picks:
         ranked = ModalSelector(strategy="uncertainty_batch_sampling")

@@ -28,7 +28,7 @@ class Distances:
         self.points = points  # [S, D]
         self.norms = np.einsum("sd,sd->s", points, points)
         self.tolerance = 16 * float(np.finfo(np.float32).eps * max(self.norms.max(), 1e-30))
-        self.nearest, self.owners = _nearest(points, self.norms, centres)  # [S], TAKEN for picks; [S] centre's index
+        self.nearest, self.owners = nearest_centres(points, centres)  # [S], TAKEN for picks; [S] centre's index
         self.nearest[self.nearest <= self.tolerance] = 0.0
         self.n_centres = len(centres)
 
@@ -76,10 +76,11 @@ def centred(pool: FeatureArray, labelled: FeatureArray) -> tuple[Float32Array, F
     return points, np.ascontiguousarray((labelled - mean) / largest, dtype=np.float32)
 
 
-def _nearest(
-    points: Float32Array, norms: Float32Array, centres: Float32Array
-) -> tuple[Float32Array, NDArray[np.int32]]:
-    """Return the squared distance [S] to the nearest centre and that centre's index [S], the first of equals."""
+def nearest_centres(points: Float32Array, centres: Float32Array) -> tuple[Float32Array, NDArray[np.int32]]:
+    """Return the squared distance [S] to the nearest centre and that centre's index [S], the first of equals.
+
+    Distances have a rounding error of some 1e-7 of the points' squared norms, and may be negative by as much.
+    """
     distances = np.empty(len(points), dtype=np.float32)
     owners = np.empty(len(points), dtype=np.int32)
     centre_norms = np.einsum("ld,ld->l", centres, centres)
@@ -91,5 +92,5 @@ def _nearest(
         owner = table.argmin(axis=1)
         owners[rows] = owner
         distances[rows] = table[np.arange(len(table)), owner]
-    distances += norms
+    distances += np.einsum("sd,sd->s", points, points)
     return distances, owners

@@ -32,7 +32,7 @@ SELECTORS = (
 )
 SCORED = [name for name, selector in SELECTORS.items() if selector.needs_model]
 DISTANT = ["lcmd", "maxdist", "kmeans++"]
-DRAWING = ["random", "kmeans++", "modal", "cost-aware-random", "quota-random"]
+DRAWING = ["random", "kmeans++", "typiclust", "modal", "cost-aware-random", "quota-random"]
 """They draw numbers for places in the pool, or leave ties to modAL: what they take depends on its order."""
 
 
