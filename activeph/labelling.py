@@ -12,6 +12,7 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -202,7 +203,8 @@ def _record_loss(ledger: Ledger, task: LabelTask, failure: Failure) -> None:
         left = ledger.leavings(task.key)
         with ledger.workdir(task.key) as workdir:
             for folder in left:
-                shutil.copytree(folder, workdir, dirs_exist_ok=True)
+                with suppress(shutil.Error):  # files come and go where the lost process is still running elsewhere
+                    shutil.copytree(folder, workdir, dirs_exist_ok=True)
             ledger.put(task.key, task.configuration, failure, workdir)
     except OSError as error:
         raise Paused(f"labels cannot be written to {ledger.root}: {error}; mend that, then run again.") from error

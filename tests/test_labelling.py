@@ -63,6 +63,18 @@ class Troubled(EMT):
 '''
 
 
+KILLER = """
+import os
+from activeph.label.ase_calculator import AseLabeler
+
+
+class KillerLabeler(AseLabeler):
+    def label(self, configuration, workdir):
+        (workdir / "input").write_text("what was asked")
+        os.kill(os.getpid(), 9)
+"""
+
+
 def copper(n: int, seed: int = 0) -> list[Configuration]:
     rng = np.random.default_rng(seed)
     crystal = bulk("Cu", "fcc", 3.6, cubic=True)
@@ -159,6 +171,25 @@ def test_what_crashes_twice_is_recorded_with_its_evidence(
     assert reason in failure.message
     assert failure.provenance["traceback"]
     assert n_started(orders) == 2
+
+
+def test_what_a_dead_worker_left_is_evidence_and_its_time_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home_made_killer.py").write_text(KILLER)
+    monkeypatch.syspath_prepend(tmp_path)
+    from home_made_killer import KillerLabeler  # type: ignore[import-not-found]
+
+    ledger = Ledger(tmp_path / "labels", cores=4)
+    with ProcessExecutor(workers=1).start() as workers:
+        ((key, failure),) = obtain(
+            KillerLabeler(calculator="ase.calculators.emt:EMT"), copper(1), ledger, workers
+        ).items()
+    assert isinstance(failure, Failure)
+    assert (ledger.directory(key) / "input").read_text() == "what was asked"
+    assert [(one["outcome"], one["cores"]) for one in ledger.attempts()] == [("lost", 4)] * 2
+    assert ledger.calculations() == []
+    assert ledger.leavings(key) == []
 
 
 @pytest.mark.parametrize(("trouble", "content"), [("unconverged", "yes"), ("raises", "always")])
