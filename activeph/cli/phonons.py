@@ -145,8 +145,10 @@ def _tell_pools(name: str, sampler: Sampler, host: System, dynamics: bool) -> No
         where = f"arm {name}" if system is host else f"arm {name}, {system.name}"
         try:
             pool: Any = sampler.pool(system, POOL_SHOWN, 0)
-            if hasattr(pool, "correlation"):
-                click.echo(f"  {where}: {_dynamics(pool, system) if dynamics else 'dynamics, run with --dynamics'}")
+            if hasattr(pool, "correlation") and dynamics:
+                click.echo(f"  {where}: {_dynamics(pool, system)}")
+            elif any(hasattr(part, "correlation") for part in getattr(pool, "pools", (pool,))):
+                click.echo(f"  {where}: dynamics; --dynamics runs those of an arm of kind md")
             elif hasattr(pool, "refused_share"):  # else a file
                 click.echo(f"  {where}: {_amplitudes(pool.block(0, pool.size), system, pool.refused_share())}")
         except InputError as error:
