@@ -44,6 +44,7 @@ def standing(directory: RunDirectory) -> dict[str, Any]:
         "state": status,
         "driver": {key: driver.get(key) for key in ("host", "pid", "since")} if driver else None,
         "reason": _reason(directory) if status == "stopped" else None,
+        "jobs": _jobs(campaign, directory) if status == "running" else [],
         "updated": _updated(directory),
         "round": max((step.round for step in state.picks), default=None),
         "step": None if complete else _step(state),
@@ -182,6 +183,16 @@ def _reason(directory: RunDirectory) -> str | None:
         return directory.stopped.read_text(encoding="utf-8").strip()
     except OSError:
         return None
+
+
+def _jobs(campaign: Mapping[str, Any], directory: RunDirectory) -> list[dict[str, str]]:
+    """Return the campaign's jobs of Slurm; none where it runs elsewhere or Slurm does not answer here."""
+    section = campaign.get("execute") or {}
+    if section.get("kind") != "slurm":
+        return []
+    from activeph.execute.slurm_executor import SlurmExecutor
+
+    return [job._asdict() for job in SlurmExecutor.model_validate(section).jobs(directory.root / "jobs")]
 
 
 def _updated(directory: RunDirectory) -> str | None:

@@ -39,6 +39,9 @@ def _show(facts: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.width = max(console.width, NARROWEST)
     console.print(f"{facts['name']}: {_headline(facts)}", markup=False)
+    for job in facts["jobs"]:
+        why = "" if job["state"] == "RUNNING" else f" ({job['reason']})"
+        console.print(f"job {job['number']} is {job['state'].lower()}{why}", markup=False)
     for line in [*_amounts(facts), *_pace(facts)]:
         console.print(line, markup=False)
     console.print(_table(facts))

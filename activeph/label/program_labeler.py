@@ -25,10 +25,11 @@ from activeph.section import Section
 
 LOCAL_LAUNCHERS = frozenset({"mpirun", "mpiexec", "mpiexec.hydra", "orterun", "prterun"})
 OF_THE_JOB = re.compile(
-    r"SLURM_(?!CONF$)|PBS_|LSB_|LSF_|PE_HOSTFILE|COBALT_|PMI_|PMIX_|PALS_|OMPI_COMM_|HYDI_|MPI_LOCAL"
+    r"SLURM_(?!CONF$|TMPDIR$)|PBS_|LSB_|LSF_|PE_HOSTFILE|COBALT_|PMI_|PMIX_|PALS_|OMPI_COMM_|HYDI_|MPI_LOCAL"
 )
 """Variables of a scheduler's job and of the launcher of our workers. Left to them, mpirun would count the one task that
-the job has for it, or spread a label over all nodes of the block from the first core on, as every other label does."""
+the job has for it, or spread a label over all nodes of the block from the first core on, as every other label does; and
+a code on one core would take itself for one process of many."""
 UNBOUND = {
     "OMPI_MCA_hwloc_base_binding_policy": "none",  # Open MPI 4
     "OMPI_MCA_rmaps_base_oversubscribe": "1",
@@ -144,7 +145,7 @@ class ProgramLabeler(Section):
         """Run the code, through the launcher on more than one core, one thread each; return its exit status."""
         node = os.environ.get("SLURMD_NODENAME") or socket.gethostname().partition(".")[0]
         prefix = shlex.split(self.launcher.format(cores=self.cores, node=node)) if self.cores > 1 else []
-        is_local = bool(prefix) and Path(prefix[0]).name in LOCAL_LAUNCHERS
+        is_local = not prefix or Path(prefix[0]).name in LOCAL_LAUNCHERS
         environment = {"OMP_NUM_THREADS": "1", **(UNBOUND if is_local else {}), **options.pop("environment", {})}
         return run_program(
             [*prefix, *command],

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from activeph.cli.standing import _jobs
+from activeph.execute.parsl_executor import Job
 from activeph.rundir import RunDirectory
 from activeph.state import Pick, SetAside, Step, fold, replacement_event
 from activeph.store.journal import Journal
@@ -138,3 +140,13 @@ def test_campaigns_that_share_a_ledger_pay_once(activeph, folder: Path) -> None:
     refused = activeph("run", "first.yaml")
     assert refused.code == 2
     assert "ledger must" in refused.err
+
+
+def test_jobs_are_told_with_the_reason_why_they_do_not_run(
+    activeph, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Job("7", "PENDING", "Resources")
+    monkeypatch.setattr("activeph.execute.slurm_executor.SlurmExecutor.jobs", lambda self, directory: [job])
+    assert told(activeph)["jobs"] == []  # nobody drives it
+    assert _jobs({"execute": {"kind": "slurm"}}, RunDirectory(run)) == [job._asdict()]
+    assert _jobs({"execute": {"kind": "processes"}}, RunDirectory(run)) == []

@@ -11,7 +11,7 @@ import pytest
 from ase.build import bulk
 
 from activeph.execute.environment import gpu_environment
-from activeph.execute.parsl_executor import Job, ParslExecutor, clock, waiting_for
+from activeph.execute.parsl_executor import Job, ParslExecutor, clock, run_label, waiting_for
 from activeph.execute.processes import ProcessExecutor
 from activeph.execute.slurm_executor import SlurmExecutor
 from activeph.label.espresso import EspressoLabeler
@@ -170,6 +170,17 @@ def test_kubernetes_by_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (provider.image, provider.max_blocks, provider.init_blocks) == ("activeph:1", 5, 0)
     assert provider.persistent_volumes == [("runs", "/runs")]
     assert "cd /runs" in provider.worker_init
+
+
+def test_the_jobs_of_a_run_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, other = (f"parsl.{run_label(tmp_path / name)}.block-0.17" for name in ("jobs", "others"))
+    answer = f"7|PENDING|Resources|{own}\n8|RUNNING|None|{own}\n9|RUNNING|None|{other}\n10|RUNNING|None|a|b\n"
+    monkeypatch.setattr("activeph.execute.slurm_executor.ask_slurm", lambda command: answer)
+    found = SlurmExecutor().jobs(tmp_path / "jobs")
+    assert found == [Job("7", "PENDING", "Resources"), Job("8", "RUNNING", "None")]
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert SlurmExecutor().jobs(tmp_path / "jobs") == []
 
 
 def test_waiting_is_explained_in_one_line() -> None:

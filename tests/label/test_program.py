@@ -63,10 +63,11 @@ LAUNCHED = "import json, os, sys; json.dump([sys.argv[1:], dict(os.environ)], op
 
 
 @pytest.mark.parametrize(
-    ("launcher", "keeps_the_job"), [("mpirun -np {cores}", False), ("srun --overlap -w {node} -n {cores}", True)]
+    ("cores", "launcher", "keeps_the_job"),
+    [(4, "mpirun -np {cores}", False), (1, "code", False), (4, "srun --overlap -w {node} -n {cores}", True)],
 )
 def test_a_local_launcher_knows_nothing_of_the_job(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launcher: str, keeps_the_job: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, launcher: str, keeps_the_job: bool
 ) -> None:
     program = tmp_path / launcher.split()[0]
     program.write_text(f"#!{sys.executable}\n{LAUNCHED}\n")
@@ -74,9 +75,10 @@ def test_a_local_launcher_knows_nothing_of_the_job(
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     for name in ("SLURM_NTASKS", "PBS_NODEFILE", "PMI_RANK", "SLURM_CONF", "SLURMD_NODENAME"):
         monkeypatch.setenv(name, "n17")
-    Cp2kLabeler(cores=4, launcher=launcher)._start(["code", "-i", "x"], tmp_path)
+    Cp2kLabeler(cores=cores, launcher=launcher)._start(["code", "-i", "x"], tmp_path)
     arguments, environment = json.loads((tmp_path / "seen").read_text())
-    assert arguments == [*launcher.format(cores=4, node="n17").split()[1:], "code", "-i", "x"]
+    prefix = [] if cores == 1 else [*launcher.format(cores=cores, node="n17").split()[1:], "code"]
+    assert arguments == [*prefix, "-i", "x"]
     assert environment["OMP_NUM_THREADS"] == "1"
     assert environment["SLURM_CONF"] == "n17"
     for name in ("SLURM_NTASKS", "PBS_NODEFILE", "PMI_RANK"):
