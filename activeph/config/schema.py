@@ -249,7 +249,8 @@ class Campaign(Section):
     @model_validator(mode="after")
     def _spreads_come_from_members(self) -> Campaign:
         for name, arm in self.arms.items():
-            if getattr(arm.select, "needs_spread", False) and self.model.members < 2:
+            n_members = getattr(self.model, "opinions", self.model.members)
+            if getattr(arm.select, "needs_spread", False) and n_members < 2:
                 raise wrong_value(
                     f"must be at least 2 for the selector {arm.select.kind} of arms.{name}, which takes their spread",
                     "raise it or choose another selector",

@@ -1,0 +1,85 @@
+"""Distributions of a last layer: against closed formulas, and on errors they must find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from activeph.models.last_layer import (
+    NAMES,
+    LastLayer,
+    fit_heads,
+    fit_posterior_layer,
+    read_last_layer,
+    with_constant,
+    write_last_layer,
+)
+from activeph.records import FloatArray
+
+Fit = Callable[[FloatArray, FloatArray, int, int], LastLayer]
+both = pytest.mark.parametrize("fit", [fit_posterior_layer, fit_heads])
+
+
+def make(n: int, seed: int = 0) -> tuple[FloatArray, FloatArray]:
+    """Errors are linear in one feature, with noise: ten features, two targets."""
+    rng = np.random.default_rng(seed)
+    features = with_constant(rng.normal(size=(n, 10)))
+    errors = 0.5 * features[:, [1, 2]] + 0.2 * rng.normal(size=(n, 2))
+    return features, errors
+
+
+def test_posterior_is_wider_where_no_label_was() -> None:
+    features, errors = make(60)
+    layer = fit_posterior_layer(features, errors, 8, 0)
+    assert np.all(layer.expected(5 * features) > 2 * layer.expected(features))
+
+
+def test_posterior_variance_is_that_of_bayesian_regression() -> None:
+    features, errors = make(400)
+    layer = fit_posterior_layer(features, errors, 8, 0)
+    covariance = layer.roots[0] @ layer.roots[0].T
+    np.testing.assert_allclose(covariance, 0.04 * np.linalg.inv(features.T @ features), atol=2e-5)
+
+
+def test_posterior_leaves_the_mean_to_the_network() -> None:
+    features, errors = make(60)
+    np.testing.assert_allclose(
+        fit_posterior_layer(features, errors, 8, 0).members(features).mean(axis=0), 0, atol=1e-12
+    )
+
+
+def test_heads_find_errors_and_their_size() -> None:
+    features, errors = make(200)
+    fresh, truth = make(400, 1)
+    layer = fit_heads(features, errors, 12, 0)
+    left = truth - layer.members(fresh).mean(axis=0)
+    assert np.sqrt(np.mean(left**2)) < 0.3 < np.sqrt(np.mean(truth**2))
+    assert np.mean(np.abs(left) < layer.expected(fresh)) == pytest.approx(0.68, abs=0.15)
+
+
+@both
+def test_held_out_errors_set_the_size(fit: Fit) -> None:
+    features, errors = make(60)
+    fresh, truth = make(300, 1)
+    layer = fit(features, errors, 6, 0).recalibrated(fresh[:100], 4 * truth[:100])
+    members = layer.members(fresh[100:])
+    left = 4 * truth[100:] - members.mean(axis=0)
+    assert np.mean(np.abs(left) < members.std(axis=0, ddof=1)) == pytest.approx(0.68, abs=0.12)
+
+
+@both
+def test_same_seed_same_layer_and_arrays_bring_it_back(fit: Fit) -> None:
+    features, errors = make(30)
+    one, other = fit(features, errors, 5, 3), fit(features, errors, 5, 3)
+    arrays = write_last_layer(one)
+    again = read_last_layer([arrays[name] for name in NAMES])
+    assert np.array_equal(one.members(features), other.members(features))
+    assert np.array_equal(one.members(features), again.members(features))
+
+
+@both
+def test_errors_of_nothing(fit: Fit) -> None:
+    features, _ = make(5)
+    assert np.all(np.isfinite(fit(features, np.zeros((5, 2)), 5, 0).members(features)))
