@@ -14,9 +14,9 @@ from activeph.section import Section
 class RenormaliseSection(Section):
     """How force constants are renormalised at each temperature: rounds of drawn, labelled and refitted structures."""
 
-    draws: int = Field(default=16, ge=1, le=100_000)
+    draws: int = Field(default=8, ge=1, le=100_000)
     """Structures labelled per round."""
-    max_rounds: int = Field(default=20, ge=3, le=1000)
+    max_rounds: int = Field(default=30, ge=3, le=1000)
     """Rounds after which a temperature that has not converged stops the campaign."""
     frequency_tolerance: float = Field(default=0.05, gt=0)
     """THz: root mean square change between rounds, and half the (upper) statistical error, at which frequencies stand

@@ -30,6 +30,11 @@ class ThermalGaussian:
         """Return the mean potential energy in eV of the harmonic crystal itself."""
         return float(0.5 * np.sum((self.used / THZ_PER_ROOT * self.amplitudes) ** 2))
 
+    def widest(self, wider: ThermalGaussian) -> float:
+        """Return the largest ratio, over all directions, of the variance of ``wider`` to that of this Gaussian."""
+        vectors = self._vectors * np.repeat(np.sqrt(self._masses), 3)[:, None] / self.amplitudes
+        return float(np.linalg.eigvalsh(vectors.T @ wider.covariance() @ vectors)[-1])
+
     def log_density(self, displacements: FloatArray) -> FloatArray:
         """Return the logarithm of the density [S] at [S, N, 3] Å, up to a constant of the crystal."""
         weighted = displacements * np.sqrt(self._masses)[:, None]

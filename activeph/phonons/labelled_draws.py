@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from activeph.phonons.fit import ForceConstantFit
@@ -11,11 +13,21 @@ from activeph.phonons.pair_terms import PairTerms
 from activeph.records import FloatArray
 
 
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """How much each draw counts under another distribution; effective numbers after L. Kish (1965)."""
+
+    values: FloatArray  # [S], mean one
+    effective: float  # number of draws that ``values`` are worth
+    untempered: float  # the same of the true ratios of densities
+
+
 class LabelledDraws:
     """All draws of one renormalisation; grows by :meth:`add`.
 
     ``coefficients`` [Q] are those of the pair terms that the draws teach, ``without`` the same without each group of
-    draws, ``explained`` the share of the forces' variance that force constants and pair terms hold together.
+    draws, ``explained`` the share of the forces' variance that force constants and pair terms hold together, ``left``
+    what pair terms leave of the variance that force constants alone leave: 1 where there are none.
     """
 
     def __init__(self, fit: ForceConstantFit, pairs: PairTerms, n_atoms: int) -> None:
@@ -28,7 +40,7 @@ class LabelledDraws:
         self._counts: list[int] = []
         self.coefficients: FloatArray = np.zeros(pairs.n_terms)
         self.without: list[FloatArray] = []
-        self.explained = 1.0
+        self.explained, self.left = 1.0, 1.0
 
     def __len__(self) -> int:
         return len(self._energies)
@@ -46,14 +58,17 @@ class LabelledDraws:
         if len(self):
             groups = self.moments(np.ones(len(self)))
             self.coefficients, self.without = pair_coefficients(groups)
-            self.explained = _explained(total_moments(groups), self.coefficients)
+            total = total_moments(groups)
+            self.explained = _explained(total, self.coefficients)
+            alone = _explained(total, np.zeros_like(self.coefficients))
+            self.left = (1 - self.explained) / (1 - alone) if self.coefficients.any() else 1.0
 
     def moments(self, weights: FloatArray) -> list[Moments]:
         """Return the moments of up to ten groups of draws under weights [S]."""
         return grouped_moments(self._fit, self._u, self._forces, weights)
 
-    def weights(self, target: ThermalGaussian) -> tuple[FloatArray, float]:
-        """Return weights [S] (mean one) of all draws under ``target`` and their effective number (L. Kish 1965)."""
+    def weights(self, target: ThermalGaussian, least: float) -> Weights:
+        """Return how much each draw counts under ``target``, tempered where fewer than ``least`` draws would."""
         counts = np.array(self._counts, dtype=np.float64)
         densities = np.array([source.log_density(self._u) for source in self._sources])  # [rounds, S]
         densities[counts == 0] = -np.inf
@@ -61,14 +76,23 @@ class LabelledDraws:
         highest = densities.max(axis=0)
         mixture = highest + np.log(np.exp(densities - highest + share[:, None]).sum(axis=0))
         logarithm = target.log_density(self._u) - mixture
-        weights = np.exp(logarithm - logarithm.max())
-        return weights / weights.mean(), float(weights.sum() ** 2 / (weights**2).sum())
+        logarithm -= logarithm.max()
+        true = _effective(np.exp(logarithm))
+        power = 1.0
+        while power > 1e-3 and _effective(np.exp(power * logarithm)) < min(least, 0.9 * len(self)):
+            power *= 0.8
+        weights = np.exp(power * logarithm)
+        return Weights(weights / weights.mean(), _effective(weights), true)
 
     def excess(self, constants: FloatArray) -> FloatArray:
         """Return the labelled energies [S] in eV less those of pair terms and of force constants of parameters [P]."""
         return np.asarray(
             self._energies - self._pair_energies @ self.coefficients - self._fit.energies(constants, self._u)
         )
+
+
+def _effective(weights: FloatArray) -> float:
+    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def _explained(moments: Moments, coefficients: FloatArray) -> float:

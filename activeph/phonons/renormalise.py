@@ -25,7 +25,7 @@ from activeph.errors import InputError
 from activeph.phonons.draw import HarmonicDraw
 from activeph.phonons.fit import ForceConstantFit
 from activeph.phonons.gaussian import ThermalGaussian
-from activeph.phonons.labelled_draws import LabelledDraws
+from activeph.phonons.labelled_draws import LabelledDraws, Weights
 from activeph.phonons.modes import harmonic_modes, rebuilt
 from activeph.phonons.moments import Moments, total_moments
 from activeph.phonons.pair_terms import PairAverage, PairTerms
@@ -34,6 +34,7 @@ from activeph.records import FloatArray, System
 from activeph.seeds import derive_seed
 
 MOST_STEPS = 60  # of refitting between two batches of labels
+WIDEST = 4.0  # times the variance of the last draws, along any direction, to which one batch of labels may lead
 Answers = tuple[FloatArray, FloatArray, FloatArray]
 """Displacements [S, N, 3] Å as labelled, forces [S, N, 3] eV/Å, energies [S] eV. Failed ones are left out."""
 
@@ -42,9 +43,9 @@ Answers = tuple[FloatArray, FloatArray, FloatArray]
 class Settings:
     """How a renormalisation is run."""
 
-    draws: int = 16  # structures labelled per round
+    draws: int = 8  # structures labelled per round
     mixing: float = 0.5  # largest share of the refitted force constants in each step
-    max_rounds: int = 20
+    max_rounds: int = 30
     frequency_tolerance: float = 0.05  # THz, of root mean square change; half the statistical error allowed
     energy_tolerance: float = 0.001  # eV per atom, of change and of statistical error
     start_floor: float = 0.3  # THz, lowest frequency with which the first round draws
@@ -126,17 +127,22 @@ class Renormalisation:
         return self.rounds[-1]
 
     def _iterate(self) -> None:
-        """Refit and mix on the draws at hand until nothing moves or the weights wear out."""
+        """Refit and mix on the draws at hand until nothing moves or their weights wear out.
+
+        The less the pair terms leave to the force constants, the less the weights matter, and the farther one step
+        may go from what was labelled.
+        """
+        source = self._gaussian(self._parameters)
         worn = 0.0
         for _ in range(MOST_STEPS):
             gaussian = self._gaussian(self._parameters)
-            weights, effective = self._draws.weights(gaussian)
-            worn = worn or 0.5 * effective
-            if effective < worn:
+            weights = self._weights(gaussian)
+            worn = worn or 0.5 * self._draws.left * weights.untempered
+            if weights.untempered < worn:
                 return
-            moments = total_moments(self._draws.moments(weights))
+            moments = total_moments(self._draws.moments(weights.values))
             step = self._step(moments, self._draws.coefficients, self._average(gaussian))
-            change = self._bounded(self._gain(step), float(gaussian.used.min()))
+            change = self._bounded(self._gain(step), gaussian, source)
             self._parameters = self._parameters + change
             if np.abs(change).max() < 1e-6 * np.abs(self._parameters).max():
                 return
@@ -152,14 +158,18 @@ class Renormalisation:
         self._last_step = step
         return self._share * step
 
-    def _bounded(self, change: FloatArray, lowest: float) -> FloatArray:
-        """Return the change, shortened so that the lowest frequency (THz) falls by at most a third and stays real.
+    def _bounded(self, change: FloatArray, present: ThermalGaussian, source: ThermalGaussian) -> FloatArray:
+        """Return the change, shortened so that modes soften gently and no swing outgrows what was labelled.
 
-        The variance of a mode must grow for an instability to be felt as the wells that end it; through ω = 0 it
-        would leap instead, and |ω| beyond draws the narrow distribution in which the crystal looks unstable for ever.
+        The lowest frequency falls by at most a third: the variance of a mode must grow for an instability to be felt
+        as the wells that end it, through ω = 0 it would leap instead, and |ω| beyond draws the narrow distribution in
+        which the crystal looks unstable for ever. Beyond ``WIDEST`` times the variance that was labelled last,
+        pair terms would speak of distances they have never seen.
         """
         for _ in range(20):
-            if harmonic_modes(self._with(self._parameters + change)).frequencies.min() > lowest / 1.5:
+            gaussian = self._gaussian(self._parameters + change)
+            falls = gaussian.modes.frequencies.min() <= float(present.used.min()) / 1.5
+            if not falls and source.widest(gaussian) < WIDEST:
                 return change
             change = 0.5 * change
         return 0 * change
@@ -173,23 +183,26 @@ class Renormalisation:
         residual = moments.remainder(coefficients) + moments.hh @ (known - self._parameters)
         return np.asarray(np.linalg.lstsq(moments.hh, residual, rcond=1e-8)[0])
 
+    def _weights(self, gaussian: ThermalGaussian) -> Weights:
+        return self._draws.weights(gaussian, 0.5 * self.settings.draws)
+
     def _average(self, gaussian: ThermalGaussian) -> PairAverage:
         return self.pairs.average(gaussian.covariance()) if self._draws.coefficients.any() else self.pairs.nothing
 
     def _summary(self) -> Round:
         gaussian = self._gaussian(self._parameters)
-        weights, effective = self._draws.weights(gaussian)
+        weights = self._weights(gaussian)
         frequencies = np.sort(gaussian.modes.frequencies)
         before = self.rounds[-1].frequencies if self.rounds else np.full_like(frequencies, np.nan)
         average = self._average(gaussian)
-        refitted, errors = self._refits(self._draws.moments(weights), average)
-        free_energy, error = self._free_energy(gaussian, average, weights, effective)
+        refitted, errors = self._refits(self._draws.moments(weights.values), average)
+        free_energy, error = self._free_energy(gaussian, average, weights)
         constants = self.effective.force_constants
         assert constants is not None
         return Round(
             number=len(self.rounds),
             n_labels=len(self._draws),
-            effective_labels=effective,
+            effective_labels=weights.untempered,
             frequencies=frequencies,
             refitted=refitted,
             frequency_errors=errors,
@@ -212,9 +225,7 @@ class Renormalisation:
         errors = np.std(parts, axis=0) * np.sqrt(max(len(parts) - 1, 1))
         return frequencies(total, self._draws.coefficients), np.asarray(errors)
 
-    def _free_energy(
-        self, gaussian: ThermalGaussian, average: PairAverage, weights: FloatArray, effective: float
-    ) -> tuple[float, float]:
+    def _free_energy(self, gaussian: ThermalGaussian, average: PairAverage, weights: Weights) -> tuple[float, float]:
         """Return the variational free energy F_harm + ⟨V - V_harm⟩ and its error, eV per atom.
 
         Of ⟨V⟩ the pair terms and the remaining force constants are averaged exactly, the rest over the draws.
@@ -223,11 +234,11 @@ class Renormalisation:
         coefficients = self._draws.coefficients
         rest = self._parameters - self.fit.parameters(np.tensordot(coefficients, average.constants, 1))
         excess = self._draws.excess(rest)
-        mean = float(np.average(excess, weights=weights))
-        spread = float(np.sqrt(np.average((excess - mean) ** 2, weights=weights)))
+        mean = float(np.average(excess, weights=weights.values))
+        spread = float(np.sqrt(np.average((excess - mean) ** 2, weights=weights.values)))
         exact = float(average.energies @ coefficients) + self._mean_energy(rest, gaussian) - gaussian.mean_energy()
         own = harmonic_free_energy(gaussian.used, self.temperature, self.settings.statistics)
-        return (own + exact + mean) / n_atoms, spread / np.sqrt(max(effective - 1, 1)) / n_atoms
+        return (own + exact + mean) / n_atoms, spread / np.sqrt(max(weights.effective - 1, 1)) / n_atoms
 
     def _mean_energy(self, parameters: FloatArray, gaussian: ThermalGaussian) -> float:
         """Return ½ tr(Φ C) in eV of force constants of parameters under the covariance of a Gaussian."""
