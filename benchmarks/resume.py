@@ -1,7 +1,7 @@
 """A campaign with 100 000 labels, resumed: how long until the first new calculation begins? Prints one JSON object.
 
 ``python benchmarks/resume.py [N]``: two arms of two repeats, N labels of 40 atoms in all (default 100 000), rounds of
-N / 100 labels per repeat, stopped where the batches of the next round are chosen and none of it is calculated. The run
+N / 100 labels per repeat, stopped where batches of 250 of the next round are chosen and none is calculated. The run
 directory is made by hand (its labels share one file of arrays), then ``activeph run`` is started and watched until its
 calculator is called. Seconds are those of the clock and of the driver's processor; opening the ledger is timed alone.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROUNDS = 25
+ROUNDS, BATCH = 25, 250
 CU3AU = "Cu3Au\n1.0\n3.75 0 0\n0 3.75 0\n0 0 3.75\nAu Cu\n1 3\nDirect\n0 0 0\n0 0.5 0.5\n0.5 0 0.5\n0.5 0.5 0\n"
 CALCULATOR = '''
 import os, pathlib, time
@@ -148,10 +148,37 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def resume(folder: Path, path: Path) -> dict[str, float]:
-    """Start the campaign twice, the first time to choose the next batches; time the second until it calculates."""
-    measured = {}
-    for what in ("choosing the next batches first", "batches chosen before"):
+def choose(folder: Path, path: Path) -> None:
+    """Write the batches of the next round into the journal, as the campaign would choose them at random."""
+    sys.path.insert(0, str(folder))
+    from activeph.config import load_campaign
+    from activeph.execute.serial import SerialWorkers
+    from activeph.loop import Loop, picks_at, step_pools
+    from activeph.means import Means
+    from activeph.preparation import prepare_systems
+    from activeph.progress import NoProgress
+    from activeph.proposal import choose_at_random
+    from activeph.rundir import RunDirectory
+    from activeph.state import Step, selection_event
+    from activeph.store.journal import Journal
+    from activeph.store.ledger import Ledger
+
+    campaign, directory = load_campaign(path), RunDirectory(folder / "run")
+    ledger, journal, workers = Ledger(directory.labels), Journal(directory.journal), SerialWorkers()
+    systems = prepare_systems(Means(campaign, directory, ledger, workers, NoProgress()))
+    loop = Loop(campaign, systems, directory, journal, ledger, workers, NoProgress())
+    for arm in campaign.arms:
+        for repeat in range(campaign.budget.repeats):
+            step = Step(arm, repeat, ROUNDS)
+            pools = step_pools(loop, step)
+            chosen = choose_at_random(1, pools, BATCH, ())
+            journal.append(selection_event(step, picks_at(loop, pools, chosen, None), campaign.pool, None))
+
+
+def resume(folder: Path, path: Path) -> list[dict[str, float]]:
+    """Start the campaign twice; time each start until a worker calls the calculator. The first may find cold caches."""
+    measured = []
+    for _ in range(2):
         sign = folder / "sign"
         sign.unlink(missing_ok=True)
         begun = time.perf_counter()
@@ -159,7 +186,8 @@ def resume(folder: Path, path: Path) -> dict[str, float]:
         while not sign.exists():
             assert driver.poll() is None
             time.sleep(0.01)
-        measured[what] = {"seconds": time.perf_counter() - begun, "driver_cpu_seconds": cpu_seconds(driver.pid)}
+        seconds, cpu = time.perf_counter() - begun, cpu_seconds(driver.pid)
+        measured.append({"seconds": seconds, "driver_cpu_seconds": cpu, "load": os.getloadavg()[0]})
         driver.kill()
         driver.wait()
     return measured
@@ -172,6 +200,7 @@ def main() -> None:
         path = campaign_file(folder, n)
         begin(folder, path)
         fill(folder, n)
+        choose(folder, path)
         (folder / "watch").touch()
         answer = subprocess.run(
             [sys.executable, "-c", OPEN, str(folder / "run" / "labels")], capture_output=True, text=True, check=True
