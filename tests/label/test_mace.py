@@ -1,4 +1,4 @@
-import importlib
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,10 @@ from activeph.errors import InputError
 from activeph.label.mace import MaceLabeler
 from activeph.records import Configuration
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from small_mace_model import write_small_model  # noqa: E402
+
 CRYSTAL = bulk("KBr", "rocksalt", 6.775)
 CONFIGURATION = Configuration(
     CRYSTAL.numbers.astype(np.int64), CRYSTAL.positions + [[0.1, 0.0, 0.05], [0, 0, 0]], CRYSTAL.cell.array
@@ -18,36 +22,7 @@ CONFIGURATION = Configuration(
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the file of a small untrained model of K and Br."""
-    import torch
-    from mace import modules
-
-    o3 = importlib.import_module("e3nn.o3")  # loads only after mace
-    torch.manual_seed(0)
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    small = modules.ScaleShiftMACE(
-        r_max=5.0,
-        num_bessel=4,
-        num_polynomial_cutoff=5,
-        max_ell=1,
-        interaction_cls=modules.interaction_classes["RealAgnosticResidualInteractionBlock"],
-        interaction_cls_first=modules.interaction_classes["RealAgnosticResidualInteractionBlock"],
-        num_interactions=1,
-        num_elements=2,
-        hidden_irreps=o3.Irreps("4x0e"),
-        MLP_irreps=o3.Irreps("4x0e"),
-        atomic_energies=np.array([-1.0, -2.0]),
-        avg_num_neighbors=6.0,
-        atomic_numbers=[19, 35],
-        correlation=1,
-        gate=torch.nn.functional.silu,
-        atomic_inter_scale=1.0,
-        atomic_inter_shift=0.0,
-    )
-    torch.set_default_dtype(previous)
-    path = tmp_path_factory.mktemp("mace") / "small.model"
-    torch.save(small, path)
-    return path
+    return write_small_model(tmp_path_factory.mktemp("mace") / "small.model")
 
 
 @pytest.mark.slow
