@@ -48,8 +48,8 @@ class Batches:
     def _shrink(self, reason: str) -> None:
         if self.size == 1:
             raise InputError(
-                f"a single structure must fit into memory but got {reason!r}; lower the model's hidden, blocks or "
-                "cutoff, or set device: cpu."
+                f"a single structure must fit into memory but got {reason!r}; lower the model's hidden or channels, "
+                "blocks, layers or cutoff, or set device: cpu."
             )
         self.size = (self.size + 1) // 2
         if torch.cuda.is_available():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from activeph.models.base import Device
 from activeph.models.mace_targets import potential_targets
 from activeph.records import Configuration, Dataset, System
 from activeph.section import InputPath, Section, wrong_value
@@ -77,8 +78,8 @@ class MaceModel(Section):
     """Width of the sketched features that selectors compare."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of training and prediction; energies of atoms are kept in float64 in either case."""
-    device: str = "auto"
-    """Where it runs: cpu, cuda, cuda:1, or auto for a GPU where there is one."""
+    device: Device = "auto"
+    """Processor to compute on; auto is a GPU where there is one."""
 
     learns: ClassVar[tuple[str, ...]] = potential_targets()
 
@@ -120,6 +121,12 @@ class MaceModel(Section):
         from activeph.models.mace_predictor import load_mace
 
         return load_mace(self, states, systems)
+
+    def learning_curve(self, state: bytes) -> Sequence[tuple[float, ...]]:
+        """Return the points of a member's training; see :class:`activeph.models.base.Traced`."""
+        from activeph.models.network_state import learning_curve
+
+        return learning_curve(state)
 
     def export(self, states: Sequence[bytes], folder: Path) -> list[Path]:
         """Write each member as a model file that ASE's MACECalculator and MACE's converters read; return the files."""

@@ -1,37 +1,19 @@
-"""Many structures as the tensors that a MACE network reads, and batches that shrink where memory ends."""
+"""Many structures as the tensors that a MACE network reads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from activeph.errors import InputError
 from activeph.graphs.neighbours import NeighbourFinder
 from activeph.records import Block
 
 Data = dict[str, Tensor]
-Value = TypeVar("Value")
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name; ``auto`` is a GPU where there is one. Raises InputError where it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"model.device must be auto, cpu or a GPU of this machine but got {name!r} ({reason}); choose another."
-        ) from None
-    return device
 
 
 @dataclass(frozen=True)
@@ -106,37 +88,3 @@ def evaluate(network: torch.nn.Module, data: Data, training: bool, derivatives: 
         "stress": out["stress"] if derivatives else torch.zeros_like(data["cell"]).view(-1, 3, 3),
         "features": out["node_feats"],
     }
-
-
-class ShrinkingBatches:
-    """Cuts work into batches of at most ``size`` and halves the size for good when memory runs out."""
-
-    def __init__(self, size: int, device: torch.device) -> None:
-        self.size = size
-        self._device = device
-
-    def parts(self, n: int, work: Callable[[slice], Value]) -> Iterator[Value]:
-        """Yield ``work`` of slices that cover 0..n-1. Raises InputError where one structure alone is too much."""
-        start = 0
-        while start < n:
-            stop = min(start + self.size, n)
-            try:
-                value = work(slice(start, stop))
-            except (RuntimeError, MemoryError) as error:
-                self._shrink(error, stop - start)
-                continue
-            yield value
-            start = stop
-
-    def _shrink(self, error: Exception, tried: int) -> None:
-        words = str(error).lower()
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(w in words for w in OUT_OF_MEMORY):
-            raise error
-        if tried == 1:
-            raise InputError(
-                f"one structure must fit into the memory of {self._device} but got {str(error).splitlines()[0]!r}; "
-                "use a smaller network (model.channels, model.cutoff) or another model.device."
-            ) from error
-        self.size = max(1, tried // 2)
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()

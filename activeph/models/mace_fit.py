@@ -10,9 +10,10 @@ import torch
 
 from activeph.graphs.batch import slice_block
 from activeph.graphs.neighbours import NeighbourFinder
-from activeph.models.mace_batch import block_data, choose_device
+from activeph.models.device import pick_device
+from activeph.models.mace_batch import block_data
 from activeph.models.mace_data import binding_energies, check_labels
-from activeph.models.mace_network import DTYPES, read_state, set_atoms, write_state
+from activeph.models.mace_network import DTYPES, pack, set_atoms, unpack
 from activeph.models.mace_predictor import BATCH_CPU, Member
 from activeph.models.mace_start import Reading, Start, fresh_start, later_start, read_all, replayed_lessons
 from activeph.models.mace_targets import targets_of
@@ -33,7 +34,7 @@ def fit_mace(model: MaceModel, dataset: Dataset, systems: Mapping[str, System], 
     """Train one member and return its state; see :class:`activeph.models.base.Model`."""
     scaling = fit_scaling(dataset)
     check_labels(dataset, model.stress_weight > 0)
-    earlier = read_state(warm) if warm is not None else None
+    earlier = unpack(warm) if warm is not None else None
     split_seed = int(earlier["split_seed"]) if earlier else seed
     out = held_out(dataset, split_seed, model.held_out)
     reading = read_all(model, dataset, systems)
@@ -54,15 +55,15 @@ def fit_mace(model: MaceModel, dataset: Dataset, systems: Mapping[str, System], 
         "held_out_loss": trained.loss,
         "curve": trained.curve,
     }
-    state = write_state(network, start.architecture, start.atoms, more)
-    values, features = _outputs(read_state(state), model, dataset, systems)
+    state = pack(network, start.architecture, start.atoms, more)
+    values, features = _outputs(unpack(state), model, dataset, systems)
     spread = float(np.sqrt(np.mean(np.sum((features - features.mean(axis=0)) ** 2, axis=1))))
     more |= {
         "values": torch.from_numpy(values),
         "centre": torch.from_numpy(features.mean(axis=0)),
         "spread": spread if spread > 0 else 1.0,
     }
-    return write_state(network, start.architecture, start.atoms, more)
+    return pack(network, start.architecture, start.atoms, more)
 
 
 class _Course:
@@ -70,7 +71,7 @@ class _Course:
 
     def __init__(self, model: MaceModel, reading: Reading, measure: Measure, out: Any, seed: int) -> None:
         self._model, self._reading, self._measure, self._out, self._seed = model, reading, measure, out, seed
-        self._dtype, self._device = DTYPES[model.dtype], choose_device(model.device)
+        self._dtype, self._device = DTYPES[model.dtype], pick_device(model.device)
 
     def run(self, earlier: Mapping[str, Any] | None) -> tuple[Start, Trained]:
         """Return the start taken, and what came of it."""
@@ -87,7 +88,7 @@ class _Course:
 
     def _train(self, start: Start, replayed: Lessons) -> Trained:
         lessons, checks = self._lessons(start, ~self._out), self._lessons(start, self._out)
-        plan = Plan(self._model.n_steps(len(lessons)), self._model.batch, self._model.rate(), 0.0, AVERAGING)
+        plan = Plan(self._model.n_steps(len(lessons)), self._model.batch, self._model.rate(), 0.0, averaging=AVERAGING)
         return self._trainer(start).train(lessons, replayed, checks, plan, self._seed)
 
     def _trainer(self, start: Start) -> Trainer:
@@ -118,7 +119,7 @@ def _outputs(
     record: Mapping[str, Any], model: MaceModel, dataset: Dataset, systems: Mapping[str, System]
 ) -> tuple[FloatArray, FloatArray]:
     """Return the targets [S, P] and raw features [S, F] of a member for its whole dataset."""
-    member = Member(record, DTYPES[model.dtype], choose_device(model.device))
+    member = Member(record, DTYPES[model.dtype], pick_device(model.device))
     finder = NeighbourFinder(systems, member.cutoff)
     values, features = [], []
     for block in dataset.blocks:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,8 @@ import numpy as np
 import torch
 
 from activeph.errors import InputError
+from activeph.models.base import unreadable
+from activeph.models.network_state import read_state, write_state
 from activeph.records import FloatArray
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -98,28 +99,24 @@ def invariant_columns(architecture: Mapping[str, Any]) -> list[int]:
     return columns
 
 
-def write_state(
+def pack(
     network: torch.nn.Module, architecture: Mapping[str, Any], atoms: FloatArray, more: Mapping[str, Any]
 ) -> bytes:
-    """Return a member as bytes, without pickled code; ``atoms`` [heads, Z] are the energies of the atoms in eV."""
+    """Return a member's state; ``atoms`` [heads, Z] are the energies of the atoms in eV."""
     record = {
         "architecture": json.dumps(dict(architecture)),
         "elements": [int(number) for number in network.atomic_numbers],  # type: ignore[union-attr]
-        "network": {name: value.detach().cpu() for name, value in network.state_dict().items()},
+        "network": {name: value.detach() for name, value in network.state_dict().items()},
         "atoms": torch.from_numpy(atoms),
     }
-    buffer = io.BytesIO()
-    torch.save(record | dict(more), buffer)
-    return buffer.getvalue()
+    return write_state(record | dict(more))
 
 
-def read_state(state: bytes) -> dict[str, Any]:
-    """Return what :func:`write_state` wrote. Raises InputError where it is another model's state."""
-    record: Any = None
-    with contextlib.suppress(Exception):
-        record = torch.load(io.BytesIO(state), map_location="cpu", weights_only=True)
-    if not isinstance(record, dict) or "architecture" not in record:
-        raise InputError("a member of kind mace must be a state it has written but got other bytes; train it anew.")
+def unpack(state: bytes) -> dict[str, Any]:
+    """Return the record in a member's state. Raises InputError where it is another model's."""
+    record = read_state(state)
+    if "architecture" not in record:
+        raise InputError(unreadable("that of another kind of model"))
     return record | {"architecture": json.loads(record["architecture"])}
 
 
@@ -140,7 +137,7 @@ def set_atoms(network: Any, atoms: FloatArray) -> None:
 
 def write_model(state: bytes, path: Path) -> Path:
     """Write a member as a model file of MACE, in double precision so that total energies keep their digits."""
-    network = restore_network(read_state(state), torch.float64)
+    network = restore_network(unpack(state), torch.float64)
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(network, path)
     return path

@@ -14,9 +14,10 @@ from torch import Tensor
 from activeph.errors import InputError
 from activeph.graphs.batch import slice_block
 from activeph.graphs.neighbours import NeighbourFinder
-from activeph.models.mace_batch import Data, Layout, ShrinkingBatches, block_data, choose_device, evaluate
+from activeph.models.device import Batches, pick_device
+from activeph.models.mace_batch import Data, Layout, block_data, evaluate
 from activeph.models.mace_data import VOIGT, atom_sums
-from activeph.models.mace_network import DTYPES, invariant_columns, read_state, restore_network
+from activeph.models.mace_network import DTYPES, invariant_columns, restore_network, unpack
 from activeph.models.mace_targets import targets_of
 from activeph.models.network import spread_factors
 from activeph.models.scaling import sketch
@@ -75,15 +76,15 @@ class MacePredictor:
 
     def __init__(self, model: MaceModel, states: Sequence[bytes], systems: Mapping[str, System]) -> None:
         self._model = model
-        self._device = choose_device(model.device)
-        loaded = [_member(state, DTYPES[model.dtype], self._device) for state in states]
+        device = pick_device(model.device)
+        loaded = [_member(state, DTYPES[model.dtype], device) for state in states]
         records = self._records = [record for record, _ in loaded]
         self._members = [member for _, member in loaded]
         self._finder = NeighbourFinder(systems, self._members[0].cutoff)
         self._factors = spread_factors(records)
         self._names: tuple[str, ...] = tuple(records[0]["target_names"])
         self._derivatives = model.score == "forces" or self._names != ("energy_per_atom",)
-        self._batches = ShrinkingBatches(BATCH_GPU if self._device.type == "cuda" else BATCH_CPU, self._device)
+        self._batches = Batches(BATCH_GPU if device.type == "cuda" else BATCH_CPU)
 
     def predict(self, block: Block) -> Prediction:
         """Return members' targets, features and spread of every configuration. Raises InputError for a new element."""
@@ -94,7 +95,7 @@ class MacePredictor:
                 f"configurations must have elements that the committee was trained for ({list(known)}) "
                 f"but got atomic numbers {unknown}; train it with them."
             )
-        parts = list(self._batches.parts(len(block), lambda rows: self._score(slice_block(block, rows))))
+        parts = self._batches.run(len(block), lambda rows: self._score(slice_block(block, rows)))
         members = np.concatenate([values for values, _, _ in parts], axis=1)
         mean = members.mean(axis=0)
         return Prediction(
@@ -137,5 +138,5 @@ def load_mace(model: MaceModel, states: Sequence[bytes], systems: Mapping[str, S
 @functools.lru_cache(maxsize=16)
 def _member(state: bytes, dtype: torch.dtype, device: torch.device) -> tuple[dict[str, Any], Member]:
     """Return a state's record and network, kept between calls: building one costs as much as scoring 100 cells."""
-    record = read_state(state)
+    record = unpack(state)
     return record, Member(record, dtype, device)

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from activeph.models.mace_batch import ShrinkingBatches, evaluate, join_graphs
+from activeph.models.device import Batches
+from activeph.models.mace_batch import evaluate, join_graphs
 from activeph.models.mace_data import (
     atom_energies,
     bare_structures,
@@ -136,5 +137,5 @@ def _answers(
         out = evaluate(network, join_graphs(graphs[rows], dtype, device), training=False)
         return {name: value.detach() for name, value in out.items()}
 
-    parts = list(ShrinkingBatches(BATCH, device).parts(len(graphs), work))
+    parts = Batches(BATCH).run(len(graphs), work)
     return {name: torch.cat([part[name] for part in parts]) for name in ("energy", "forces", "stress")}

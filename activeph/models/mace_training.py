@@ -11,8 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from activeph.models.mace_batch import Data, ShrinkingBatches, evaluate, join_graphs
+from activeph.models.device import Batches
+from activeph.models.mace_batch import Data, evaluate, join_graphs
 from activeph.models.training import Plan, State, Trained, average, set_rate
+
+LOOK = 8  # structures computed together at least, where memory allows
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +57,7 @@ class Trainer:
         self._network = network
         self._measure = measure
         self._where = (dtype, device)
-        self._batches = ShrinkingBatches(max(batch, 8), device)
+        self._batches = Batches(max(batch, LOOK))
         self._parameters = [value for value in network.parameters() if value.requires_grad]
 
     def train(self, lessons: Lessons, replayed: Lessons, checks: Lessons, plan: Plan, seed: int) -> Trained:
@@ -93,24 +96,16 @@ class Trainer:
             part = [(lessons, row) for row in range(rows.start, rows.stop)]
             return float(self._sum(part, training=False).detach())
 
-        return sum(self._batches.parts(len(lessons), work)) / len(lessons)
+        return sum(self._batches.run(len(lessons), work)) / len(lessons)
 
     def _step(self, optimiser: torch.optim.Optimizer, examples: Sequence[tuple[Lessons, int]]) -> None:
         """Take one step on the sum of all gradients, computed in parts where memory is short."""
         whole = sum(lessons.weight for lessons, _ in examples)
-        optimiser.zero_grad(set_to_none=True)
 
         def work(rows: slice) -> None:
-            kept = [None if value.grad is None else value.grad.clone() for value in self._parameters]
-            try:
-                torch.autograd.backward(self._sum(examples[rows], training=True) / whole)
-            except BaseException:
-                for value, gradient in zip(self._parameters, kept, strict=True):
-                    value.grad = gradient
-                raise
+            torch.autograd.backward(self._sum(examples[rows], training=True) / whole)
 
-        for _ in self._batches.parts(len(examples), work):
-            pass
+        self._batches.run(len(examples), work, begin=lambda: optimiser.zero_grad(set_to_none=True))
         torch.nn.utils.clip_grad_norm_(self._parameters, 10.0)
         optimiser.step()
 

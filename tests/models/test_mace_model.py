@@ -20,7 +20,6 @@ from pydantic import ValidationError
 from activeph.errors import InputError
 from activeph.label.mace import MaceLabeler
 from activeph.models.mace import MaceModel
-from activeph.models.mace_batch import ShrinkingBatches, choose_device
 from activeph.models.mace_data import binding_energies, check_labels, check_reading, labelled_structures, read_by_mace
 from activeph.models.mace_targets import targets_of
 from activeph.models.scaling import held_out
@@ -287,11 +286,11 @@ def test_labels_without_stress_teach_energies_and_forces(system: System) -> None
 
 @pytest.mark.slow
 def test_warm_start_keeps_held_out_labels_and_ends_no_worse(trained: Trained, system: System) -> None:
-    from activeph.models.mace_network import read_state
+    from activeph.models.mace_network import unpack
 
     model, states = trained
     dataset = make_dataset(system, 20)  # its first 12 are others: the seed draws all at once
-    warm = read_state(model.fit(dataset, {system.name: system}, 7, states[0]))
+    warm = unpack(model.fit(dataset, {system.name: system}, 7, states[0]))
     assert np.array_equal(warm["held_out"].numpy(), np.flatnonzero(held_out(dataset, 0, model.held_out)))
     assert warm["held_out_loss"] <= warm["curve"][0][1]
 
@@ -407,42 +406,26 @@ def test_keys_that_contradict_one_another(tmp_path: Path) -> None:
         MaceModel(replay=path)
 
 
-# memory and devices
+# memory
 
 
-def test_batches_shrink_where_memory_ends() -> None:
-    seen = []
+@pytest.mark.slow
+def test_a_small_memory_gives_the_same_member(
+    trained: Trained, system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from activeph.models import mace_training
 
-    def work(rows: slice) -> int:
-        if rows.stop - rows.start > 3:
+    whole = mace_training.evaluate
+
+    def narrow(network: Any, data: Any, training: bool) -> Any:
+        if len(data["ptr"]) - 1 > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
-        seen.append((rows.start, rows.stop))
-        return rows.stop - rows.start
+        return whole(network, data, training)
 
-    batches = ShrinkingBatches(16, torch.device("cpu"))
-    assert sum(batches.parts(20, work)) == 20
-    assert batches.size == 2
-    assert seen == [(start, start + 2) for start in range(0, 20, 2)]
-    assert list(batches.parts(2, work)) == [2]
-
-
-def test_one_structure_too_many_is_said() -> None:
-    def work(rows: slice) -> None:
-        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
-
-    with pytest.raises(InputError, match="one structure must fit into the memory of cpu but got"):
-        list(ShrinkingBatches(4, torch.device("cpu")).parts(4, work))
-
-
-def test_other_errors_are_not_hidden() -> None:
-    def work(rows: slice) -> None:
-        raise RuntimeError("shapes differ")
-
-    with pytest.raises(RuntimeError, match="shapes differ"):
-        list(ShrinkingBatches(4, torch.device("cpu")).parts(4, work))
-
-
-def test_devices_that_are_not_there() -> None:
-    assert choose_device("auto").type in ("cpu", "cuda")
-    with pytest.raises(InputError, match="model.device must be auto, cpu or a GPU of this machine but got 'warp'"):
-        choose_device("warp")
+    monkeypatch.setattr(mace_training, "evaluate", narrow)
+    model, states = trained
+    dataset, systems = make_dataset(system), {system.name: system}
+    state = model.fit(dataset, systems, 0)
+    expected, got = (model.load([one], systems).predict(dataset.blocks[0]) for one in (states[0], state))
+    np.testing.assert_allclose((got.mean - expected.mean) / expected.scale, 0, atol=0.02)
+    assert len(model.learning_curve(state)) > 2
