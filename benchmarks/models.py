@@ -102,7 +102,9 @@ def part(dataset: Dataset, rows: np.ndarray) -> Dataset:
 def measure(
     kind: str, train: Dataset, test: Dataset, systems: dict[str, System], seed: int, members: int
 ) -> dict[str, float]:
-    model = with_stress(load_kind("models", kind)(members=members), train.target_names)
+    word, *keys = kind.split()
+    values = {name: json.loads(value) for name, value in (key.split("=", 1) for key in keys)}
+    model = with_stress(load_kind("models", word)(members=members, **values), train.target_names)
     start = time.process_time()
     states = [model.fit(train, systems, 1000 * seed + member) for member in range(members)]
     record = {"seconds_per_member": (time.process_time() - start) / members}
