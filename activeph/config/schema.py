@@ -75,7 +75,6 @@ class SystemSection(Section):
             return {**values, "name": folder_word(Path(os.path.basename(values["structure"])).stem)}
         return values
 
-
     def system(self, force_constants: Path | None = None) -> System:
         """Return the crystal, with force constants of a phonopy file where one is given.
 
