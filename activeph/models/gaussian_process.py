@@ -59,7 +59,7 @@ class Posterior:
     @functools.cached_property
     def _factor(self) -> FloatArray:
         covariance = kernel(self.inputs, self.inputs, self.groups, self.parameters)
-        return np.asarray(np.linalg.cholesky(covariance + np.diag(self.noise)))
+        return _cholesky(covariance + np.diag(self.noise))
 
     def deviation(self, inputs: FloatArray) -> FloatArray:
         """Return what one draw from the posterior adds to the mean [S] (Matheron's rule, arXiv:2002.09309)."""
@@ -147,7 +147,7 @@ def _know(
         widths = _noise_widths(geometry, targets, parameters, widths)
     noise = np.exp(2 * parameters[-1]) * widths
     linear, smooth = _parts(geometry, parameters)
-    return _Known(parameters, widths, noise, np.linalg.cholesky((linear + smooth).sum(axis=0) + np.diag(noise)))
+    return _Known(parameters, widths, noise, _cholesky((linear + smooth).sum(axis=0) + np.diag(noise)))
 
 
 def _cross_validated(
@@ -238,7 +238,7 @@ def _cost(
     linear, smooth = _parts(geometry, parameters)
     noise = np.exp(2 * parameters[-1]) * widths + 1e-10
     covariance = (linear + smooth).sum(axis=0) + np.diag(noise)
-    factor = np.linalg.cholesky(covariance)
+    factor = _cholesky(covariance)
     inverse = np.linalg.inv(covariance)
     weights = inverse @ targets
     cost = 0.5 * targets @ weights + np.sum(np.log(np.diag(factor)))
@@ -266,3 +266,14 @@ def _noise_widths(geometry: _Geometry, targets: FloatArray, parameters: FloatArr
         variances = common + np.maximum(1 / precision - common * widths, 0)
         widths = (DEGREES_OF_FREEDOM + errors**2 / variances) / (DEGREES_OF_FREEDOM + 1)
     return widths
+
+
+def _cholesky(covariance: FloatArray) -> FloatArray:
+    """Return the lower Cholesky factor; labels that are all but equal get the least diagonal that makes one exist."""
+    scale = float(np.mean(np.diag(covariance)))
+    for jitter in (0.0, 1e-12, 1e-10, 1e-8, 1e-6):
+        try:
+            return np.asarray(np.linalg.cholesky(covariance + jitter * scale * np.eye(len(covariance))))
+        except np.linalg.LinAlgError:
+            continue
+    return np.asarray(np.linalg.cholesky(covariance + 1e-4 * scale * np.eye(len(covariance))))

@@ -108,3 +108,10 @@ def test_a_second_group_is_used_where_it_helps() -> None:
     posterior = fit_posterior(np.concatenate([first, second], axis=1), targets, 0, (3, 4))
     fresh = rng.normal(size=(100, 7))
     assert np.abs(posterior.mean(fresh) - fresh[:, 3:] @ np.array([1.0, 0.5, -1.0, 0.3])).mean() < 0.1
+
+
+def test_labels_that_are_all_but_equal_are_no_fault() -> None:
+    covariance = np.ones((4, 4)) - 1e-14 * np.arange(16).reshape(4, 4).T @ np.eye(4)
+    covariance = 0.5 * (covariance + covariance.T)
+    factor = gaussian_process._cholesky(covariance)
+    np.testing.assert_allclose(factor @ factor.T, covariance, atol=1e-5)
