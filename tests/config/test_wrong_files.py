@@ -15,12 +15,12 @@ from activeph.kinds import known_kinds
 
 SYSTEM = "systems: [{structure: KBr.vasp}]\n"
 BASE = SYSTEM + "label: xtb\n"
-KEYS = "name, seed, systems, targets, temperatures, arms, baseline, pool, label, model, budget, test, execute"
+KEYS = "name, seed, systems, targets, temperatures, arms, baseline, pool, label, model, budget, ledger, test, execute"
 NESTED = "must hold at most 20000 values in 40 levels but got more; remove anchors that repeat one another"
 YAML = "check indentation, colons, brackets and quotes"
 BOMB = "".join(f"{b}: &{b} [{','.join(f'*{a}' for _ in range(9))}]\n" for a, b in zip("abcd", "bcde", strict=True))
 MATRIX = "must be three positive integers or a 3x3 integer matrix of determinant 1 to 1000"
-SPENT = "number of labels each repeat of each arm may spend, the initial ones included (default 250)"
+SPENT = "number of labels each repeat of each arm may spend, the initial ones included; what fails is replaced (default 250)"
 LABELERS = ", ".join(known_kinds("labelers"))
 WRONG = {
     "empty": ("", "c.yaml must hold a mapping of keys to values but got an empty file; write one with 'activeph init'"),
@@ -72,7 +72,7 @@ WRONG = {
     ),
     "misspelt nested key": (
         BASE + "budget:\n  lables: 10\n",
-        "c.yaml:4: budget must have no other keys than labels, initial, batch, repeats, target_error but got 'lables'; "
+        "c.yaml:4: budget must have no other keys than labels, initial, batch, repeats, target_error, core_hours but got 'lables'; "
         "did you mean 'labels'?",
     ),
     "no labeler": (
