@@ -122,7 +122,8 @@ def unpack(state: bytes) -> dict[str, Any]:
 
 def restore_network(record: Mapping[str, Any], dtype: torch.dtype) -> torch.nn.Module:
     """Return the network of a state, without gradients of its weights, energies of atoms included."""
-    network = build_network(record["architecture"], record["elements"], dtype)
+    with torch.random.fork_rng(devices=[]):  # building draws weights, which are replaced
+        network = build_network(record["architecture"], record["elements"], dtype)
     network.load_state_dict(record["network"])
     set_atoms(network, record["atoms"].numpy())
     network.eval()
