@@ -37,7 +37,7 @@ def _write(folder: Path) -> None:
         "systems": [{"name": "KBr", "structure": str(DATA / "KBr.vasp"), "supercell": [2, 2, 2]}],
         "targets": ["band_gap", "energy_per_atom"],
         "label": {"kind": "xtb"},
-        "model": {"kind": "modes-gnn", "members": 2, "gnn": {"steps": 60}},
+        "model": {"kind": "modes-gnn", "members": 2, "gnn": {"steps": 60, "force_weight": 0}},
         "pool": 200,
         "budget": {"labels": 18, "initial": 6, "batch": 3, "repeats": 2},
         "test": {"n": 6},
