@@ -1,8 +1,8 @@
 """Trivial labels by the campaign's own way (ledger, files, fsync, failures) beside a plain Parsl map and a plain pool.
 
 ``python benchmarks/executors.py [N] [--only CASE ...] [--profile]``: N labels (default 10 000) of one copper atom by
-ASE's effective medium theory, on two workers of this machine, for each executor; the peers run N times nothing. Also what
-a label costs the driver in CPU seconds, as a share of a label of 10 s. Prints one JSON object.
+ASE's effective medium theory, on two workers of this machine, for each executor; the peers run N times nothing. Also
+what a label costs the driver in CPU seconds, as a share of a label of 10 s. Prints one JSON object.
 """
 
 from __future__ import annotations
