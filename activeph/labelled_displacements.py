@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from activeph.errors import Paused
-from activeph.identity import aligned
+from activeph.identity import aligned, label_key
 from activeph.label.base import Labeler
 from activeph.labelling import obtain
 from activeph.means import Means
 from activeph.records import Failure, Label, System
-from activeph.store.ledger import label_key
 from activeph.systems import finite_displacements
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from activeph.phonons.fit import ForceConstantFit
 from activeph.phonons.gaussian import ThermalGaussian
-from activeph.phonons.moments import Moments, grouped_moments, pair_coefficients, total_moments
+from activeph.phonons.moments import Moments, explained, grouped_moments, pair_coefficients, total_moments
 from activeph.phonons.pair_terms import PairTerms
 from activeph.records import FloatArray
 
@@ -59,8 +59,8 @@ class LabelledDraws:
             groups = self.moments(np.ones(len(self)))
             self.coefficients, self.without = pair_coefficients(groups)
             total = total_moments(groups)
-            self.explained = _explained(total, self.coefficients)
-            alone = _explained(total, np.zeros_like(self.coefficients))
+            self.explained = explained(total, self.coefficients)
+            alone = explained(total, np.zeros_like(self.coefficients))
             self.left = (1 - self.explained) / (1 - alone) if self.coefficients.any() else 1.0
 
     def moments(self, weights: FloatArray) -> list[Moments]:
@@ -93,11 +93,3 @@ class LabelledDraws:
 
 def _effective(weights: FloatArray) -> float:
     return float(weights.sum() ** 2 / (weights**2).sum())
-
-
-def _explained(moments: Moments, coefficients: FloatArray) -> float:
-    vector = moments.remainder(coefficients)
-    constants = np.linalg.lstsq(moments.hh, vector, rcond=1e-8)[0]
-    signs = np.concatenate([[1.0], -coefficients])
-    left = signs @ moments.xx @ signs - 2 * constants @ vector + constants @ moments.hh @ constants
-    return float(1 - left / moments.xx[0, 0]) if moments.xx[0, 0] > 0 else 1.0

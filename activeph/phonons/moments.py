@@ -95,6 +95,15 @@ def pair_coefficients(groups: Sequence[Moments]) -> tuple[FloatArray, list[Float
     return _solve(total, RIDGES[best])[-n_pairs:], without
 
 
+def explained(moments: Moments, pairs: FloatArray) -> float:
+    """Return the share of the forces' variance that force constants hold together with pair terms of coefficients."""
+    vector = moments.remainder(pairs)
+    constants = np.linalg.lstsq(moments.hh, vector, rcond=1e-8)[0]
+    signs = np.concatenate([[1.0], -pairs])
+    left = signs @ moments.xx @ signs - 2 * constants @ vector + constants @ moments.hh @ constants
+    return float(1 - left / moments.xx[0, 0]) if moments.xx[0, 0] > 0 else 1.0
+
+
 def _solve(moments: Moments, ridge: float | None) -> FloatArray:
     """Return force constants and pair coefficients [P + Q]; without pair terms where ``ridge`` is None."""
     matrix, vector = moments.joint()

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from activeph.errors import InputError
 from activeph.records import FloatArray, System
+from activeph.sample.at_temperature import at_temperature
 from activeph.sample.drawn import DrawnPool, Guarded, pool_name
 from activeph.sample.strain import thermal_cell
 
@@ -84,17 +85,6 @@ class PhononSampler(Thermal):
 
 
 def effective_system(system: System, temperature: float) -> System:
-    """Return the system with the force constants renormalised at a temperature (K).
-
-    Raises:
-        InputError: there are none within 0.5 K.
-    """
-    known = system.effective_force_constants
-    nearest = min(known, key=lambda T: abs(T - temperature), default=None)
-    if nearest is None or abs(nearest - temperature) > 0.5:
-        listed = ", ".join(f"{T:g}" for T in sorted(known)) or "none"
-        raise InputError(
-            f"system {system.name!r} must have force constants renormalised at {temperature:g} K but got {listed}; "
-            "renormalise it at every temperature first"
-        )
-    return dataclasses.replace(system, force_constants=known[nearest])
+    """Return the system with the force constants renormalised at a temperature (K). Raises InputError without any."""
+    constants = at_temperature(system.effective_force_constants, temperature, system, "renormalised force constants")
+    return dataclasses.replace(system, force_constants=constants)

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from activeph.errors import InputError
 from activeph.phonons.units import BOLTZMANN
 from activeph.records import FloatArray, System, ThermalCell
+from activeph.sample.at_temperature import at_temperature
 from activeph.section import Section, wrong_value
 
 GPA = 1 / 160.21766208  # eV/Å³
@@ -69,20 +69,8 @@ class Strained(Section):
 
 
 def thermal_cell(system: System, temperature: float) -> ThermalCell:
-    """Return the quasi-harmonic cell of a system at a temperature (K).
-
-    Raises:
-        InputError: there is none within 0.5 K.
-    """
-    known = system.thermal_cells
-    nearest = min(known, key=lambda T: abs(T - temperature), default=None)
-    if nearest is None or abs(nearest - temperature) > 0.5:
-        listed = ", ".join(f"{T:g}" for T in sorted(known)) or "none"
-        raise InputError(
-            f"system {system.name!r} must have a quasi-harmonic cell at {temperature:g} K but got {listed}; "
-            "run the campaign, which finds it before anything is drawn"
-        )
-    return known[nearest]
+    """Return the quasi-harmonic cell of a system at a temperature (K). Raises InputError where there is none."""
+    return at_temperature(system.thermal_cells, temperature, system, "a quasi-harmonic cell")
 
 
 def _traceless() -> FloatArray:

@@ -141,7 +141,7 @@ def test_renormalised_force_constants_are_used_at_their_temperature(crystal: Bui
         for T, truth in ((150.0, cold), (600.0, warm)):
             alone, _ = _displacements(kind(temperatures=(T,), minimum_distance=0.0), truth)
             assert u[temperatures == T].std() == pytest.approx(alone.std(), rel=0.02)
-    with pytest.raises(InputError, match="must have force constants renormalised at 300 K but got 150, 600"):
+    with pytest.raises(InputError, match="must have renormalised force constants at 300 K but got 150, 600"):
         PhononSampler(temperatures=(300.0,), imaginary="renormalise").pool(system, 10, 0)
 
 
