@@ -56,7 +56,8 @@ class SystemSection(Section):
     """Repetitions of the unit cell such as [2, 2, 2], or a 3x3 integer matrix in phonopy's convention."""
     force_constants: ForceConstants = "from-labeler"
     """File with force constants (phonopy_params.yaml, FORCE_SETS, FORCE_CONSTANTS, force_constants.hdf5), or
-    from-labeler: finite displacements labelled like everything else."""
+    from-labeler: finite displacements labelled like everything else. The last three kinds of file are of this supercell
+    and in eV and Å unless the phonopy.yaml (or phonopy_disp.yaml) of their calculation lies beside them."""
     displacement: float = Field(default=0.02, gt=0, le=0.3)
     """Finite displacement for from-labeler, in Å."""
     masses: dict[str, Annotated[float, Field(gt=0)]] = {}

@@ -116,6 +116,8 @@ class DisorderSampler(Thermal):
         if self.composition is None:
             return np.arange(n_sites + 1)
         low, high = self.composition if isinstance(self.composition, tuple) else (self.composition, self.composition)
+        if low > high:
+            raise InputError(f"composition must have its lowest share first but got {self.composition}; exchange them")
         counts = np.arange(n_sites + 1)
         inside = counts[(counts >= low * n_sites - 1e-6) & (counts <= high * n_sites + 1e-6)]
         if len(inside) == 0:

@@ -35,10 +35,13 @@ def end_member(
         unit = _ordered_like(unit, read_structure(structure), structure)
     other = make_system(f"{system.name}-end", unit, system.supercell_matrix)
     if not np.array_equal(other.primitive_atoms, system.primitive_atoms):
+        where = f"in {structure}" if structure else "when its atoms are replaced"
         raise InputError(
-            f"end member of {system.name!r} must have the same primitive cell but got another symmetry in {structure}; "
+            f"end member of {system.name!r} must have the same primitive cell but got another symmetry {where}; "
             "give both ends in the same cell and space group"
         )
+    kept = system.supercell.numbers != replaced
+    other = dataclasses.replace(other, masses=np.where(kept, system.masses, other.masses))  # isotopes stay
     if force_constants is None:
         return dataclasses.replace(other, force_constants=system.force_constants)
     from activeph.systems.files import read_force_constants

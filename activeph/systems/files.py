@@ -50,9 +50,9 @@ def examined_force_constants(system: System, path: Path) -> tuple[System, Examin
     """Return the system with the force constants of a phonopy file, and what there is to say of them.
 
     They may have been computed in any supercell of the crystal. The kind of file is told by its content. FORCE_SETS,
-    FORCE_CONSTANTS and force_constants.hdf5 do not say which cell they belong to: a phonopy yaml beside them does,
-    else they are taken to be of the system's own supercell. The acoustic sum rule and the order of atoms are imposed;
-    Born charges are kept where the file, or a file BORN beside it as phonopy reads, has them.
+    FORCE_CONSTANTS and force_constants.hdf5 do not say which cell and units they belong to: a phonopy yaml beside them
+    does, else they are taken to be of the system's own supercell, in eV and Å. The acoustic sum rule and the order of
+    atoms are imposed; Born charges are kept where the file, or a file BORN beside it as phonopy reads, has them.
 
     Raises:
         InputError: an unreadable file, or one of another crystal.
@@ -63,12 +63,9 @@ def examined_force_constants(system: System, path: Path) -> tuple[System, Examin
     assert source.force_constants is not None
     fit = ForceConstantFit(source)
     distance = source.force_constants - fit.constants(fit.parameters(source.force_constants))
-    same = n_atoms == len(system.masses) and np.allclose(
-        np.linalg.inv(source.supercell.cell) @ system.supercell.cell, np.eye(3), atol=0.02
-    )
     return found, Examination(
         atoms=n_atoms,
-        transfer="same" if same else _relation(source, system),
+        transfer=_relation(source, system),
         polar=found.born_charges is not None,
         sum_rule=sum_rule,
         permutation=permutation,
@@ -77,6 +74,8 @@ def examined_force_constants(system: System, path: Path) -> tuple[System, Examin
 
 
 def _relation(source: System, system: System) -> str:
+    if _same_supercell(source, system):
+        return "same"
     repeats = source.supercell.cell @ np.linalg.inv(system.supercell.cell)
     return "folded" if np.allclose(repeats, np.rint(repeats), atol=0.02) else "interpolated"
 
@@ -91,8 +90,9 @@ def _read_or_refuse(system: System, path: Path) -> tuple[Any, float, float]:
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise InputError(
-            f"force_constants must be a phonopy file for this supercell but got {path} ({reason}); "
-            "give phonopy_params.yaml, FORCE_SETS, FORCE_CONSTANTS or force_constants.hdf5"
+            f"force_constants must be a phonopy file for this supercell but got {path} ({reason}); give "
+            "phonopy_params.yaml, FORCE_SETS, FORCE_CONSTANTS or force_constants.hdf5, which phonopy makes of any "
+            "code's output, and the phonopy.yaml of their calculation beside the last three"
         ) from error
 
 
@@ -148,14 +148,29 @@ def _adopted(system: System, phonon: Any) -> System:
     if phonon.nac_params is not None:
         sites = matched_sites(source, system)
         born, dielectric = np.array(phonon.nac_params["born"])[sites], np.array(phonon.nac_params["dielectric"])
-        matrix = np.rint(np.linalg.inv(source.unit_cell.cell).T @ system.supercell.cell.T).astype(int)
-        fits = np.allclose(matrix.T @ source.unit_cell.cell, system.supercell.cell, rtol=0.02, atol=0.02)
-        if fits and len(source.supercell.numbers) != len(system.supercell.numbers):
-            # Polar crystal, other size: interpolate what is short-ranged, with the dipole-dipole part taken apart.
-            source = system_of(system.name, phonon.ph2ph(matrix, with_nac=True))
+        if not _same_supercell(source, system):
+            source = _polar_interpolated(source, phonon, system)
     return dataclasses.replace(
         system, force_constants=transferred(source, system), born_charges=born, dielectric=dielectric
     )
+
+
+def _polar_interpolated(source: System, phonon: Any, target: System) -> System:
+    """Return a polar crystal in the target's supercell: what is short-ranged interpolated, dipole-dipole part apart.
+
+    Counted in primitive vectors, in which the supercells of all choices of unit cell are whole numbers.
+    """
+    cell = phonon.primitive.cell
+    own, wanted = (np.rint(one.supercell.cell @ np.linalg.inv(cell)).astype(int).T for one in (source, target))
+    primitive = new_phonopy(phonon.primitive.copy(), own, np.eye(3))
+    primitive.force_constants = transferred(source, system_of(source.name, primitive))
+    primitive.nac_params = phonon.nac_params
+    return system_of(source.name, primitive.ph2ph(wanted, with_nac=True))
+
+
+def _same_supercell(source: System, target: System) -> bool:
+    relation = np.linalg.inv(source.supercell.cell) @ target.supercell.cell
+    return len(source.masses) == len(target.masses) and np.allclose(relation, np.eye(3), atol=0.02)
 
 
 def _kind(path: Path) -> str:
@@ -209,6 +224,8 @@ def _solve(phonon: Any, path: Path) -> None:
             f"force_constants must hold force constants or forces but got neither in {path}; "
             "give phonopy_params.yaml, FORCE_SETS or FORCE_CONSTANTS"
         )
+    if not np.isfinite(phonon.forces).all():
+        raise InputError(f"forces in {path} must be finite but got nan or inf; write it again")
     phonon.produce_force_constants(calculate_full_force_constants=False, fc_calculator="symfc", show_drift=False)
 
 
@@ -219,6 +236,9 @@ def _set(phonon: Any, constants: FloatArray, path: Path) -> None:
             f"force constants in {path} must have shape ({n_primitive} or {n_atoms}, {n_atoms}, 3, 3) for this "
             f"supercell but got {constants.shape}; put the phonopy.yaml of their calculation beside them"
         )
+    if not np.isfinite(constants).all() or not np.any(constants):
+        what = "zeros alone" if np.isfinite(constants).all() else "nan or inf"
+        raise InputError(f"force constants in {path} must be finite and not all zero but got {what}; write it again")
     phonon.force_constants = constants
 
 

@@ -95,6 +95,15 @@ def test_without_an_end_member_only_species_and_masses_change(crystal: Builder) 
     assert ((block.species == 16).sum(axis=1) == 12).all()
 
 
+def test_isotopes_of_other_elements_stay(crystal: Builder) -> None:
+    system = crystal("perovskite")
+    titanium = system.supercell.numbers == 22
+    heavy = dataclasses.replace(system, masses=np.where(titanium, 60.0, system.masses))
+    other = end_member(heavy, 8, 16)
+    assert set(other.masses[titanium]) == {60.0}
+    assert other.masses[other.supercell.numbers == 16] == pytest.approx(32.06, abs=0.01)
+
+
 def test_refused_draws_keep_their_decoration(ends: tuple[System, System, Path, Path]) -> None:
     first = ends[0]
     free = _sampler(ends).pool(first, 512, 1)
@@ -124,6 +133,7 @@ def test_a_campaign_may_move(ends: tuple[System, System, Path, Path], tmp_path: 
         ({"replace": "Na"}, "replace must be an element of system 'perovskite' but got Na"),
         ({"by": "Xx"}, "must be chemical symbols but got 'Xx'"),
         ({"composition": 0.3}, r"composition must be a number of the 8 Sr sites but got 0.3; take 0.25 or 0.375"),
+        ({"composition": (0.6, 0.2)}, r"must have its lowest share first but got \(0.6, 0.2\)"),
         ({"by": "Ca"}, "end_member must be the same unit cell with one element replaced but got"),
     ],
 )

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from activeph.errors import InputError
-from activeph.phonons.modes import normal_modes
+from activeph.phonons.lattice import primitive_lattice
+from activeph.phonons.modes import harmonic_modes, normal_modes
 from activeph.phonons.transfer import transferred
 from activeph.records import System
 from activeph.systems import (
@@ -192,6 +193,28 @@ def test_born_charges_follow_the_atoms(crystal: Builder, tmp_path: Path) -> None
     assert np.abs(plain - larger.force_constants).max() > 1e-3  # the dipole-dipole part matters
 
 
+@pytest.mark.parametrize("matrix", [[4, 2, 1], [[0, 1, 1], [1, 0, 1], [1, 1, 0]]])
+def test_dipoles_are_apart_in_every_shape_of_supercell(crystal: Builder, tmp_path: Path, matrix: list) -> None:
+    """As many atoms as the source has, in another shape; a supercell that the source's unit cell does not divide."""
+    source = crystal("rocksalt", [2, 2, 2], cutoff=4.0)
+    polar = dataclasses.replace(source, born_charges=np.array([np.eye(3), -np.eye(3)]), dielectric=2.4 * np.eye(3))
+    write_phonopy(polar, tmp_path / "phonopy_params.yaml")
+    if matrix == [4, 2, 1]:
+        structure = _structure(source, tmp_path)
+    else:
+        cell = source.primitive_matrix.T @ source.unit_cell.cell
+        structure = tmp_path / "primitive.extxyz"
+        ase.io.write(structure, ase.Atoms("NaCl", [[0, 0, 0], cell.sum(axis=0) / 2], cell=cell, pbc=True))
+        matrix = [3, 3, 3]
+    found = load_system("other", structure, matrix, tmp_path / "phonopy_params.yaml")
+    phonon = phonopy_of(polar)
+    for block in harmonic_modes(found).blocks[1:]:
+        waves = np.linalg.inv(primitive_lattice(found).primitive_cell) @ block.q_point
+        phonon.run_qpoints([phonon.primitive.cell @ waves])
+        expected = np.repeat(phonon.qpoints.frequencies[0], len(block.columns))
+        np.testing.assert_allclose(np.sort(block.frequencies), np.sort(expected), atol=1e-4)
+
+
 def test_born_charges_from_a_file_beside_the_forces(crystal: Builder, tmp_path: Path) -> None:
     from phonopy.file_IO import write_BORN, write_FORCE_CONSTANTS
 
@@ -240,6 +263,19 @@ def test_wrong_force_constant_files_get_a_sentence(
         path.write_text(content)
     with pytest.raises(InputError, match=sentence):
         load_system("x", _structure(crystal("perovskite"), tmp_path), [2, 2, 2], path)
+
+
+@pytest.mark.parametrize(("value", "sentence"), [(np.nan, "got nan or inf"), (0.0, "got zeros alone")])
+def test_force_constants_that_are_no_numbers_are_refused(
+    crystal: Builder, tmp_path: Path, value: float, sentence: str
+) -> None:
+    from phonopy.file_IO import write_FORCE_CONSTANTS
+
+    system = crystal("rocksalt")
+    spoiled = np.full_like(system.force_constants, value)
+    write_FORCE_CONSTANTS(spoiled, tmp_path / "FORCE_CONSTANTS", p2s_map=system.primitive_atoms)
+    with pytest.raises(InputError, match=f"must be finite and not all zero but {sentence}"):
+        load_system("x", _structure(system, tmp_path), system.supercell_matrix, tmp_path / "FORCE_CONSTANTS")
 
 
 def test_force_constants_of_another_supercell_without_its_yaml_are_refused(crystal: Builder, tmp_path: Path) -> None:
