@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from activeph.errors import InputError
 from activeph.records import Block, Configuration, FloatArray, IntArray, System
 
 REASSIGN = 0.75  # of the shortest distance of the reference: an atom further away than that sits on another site
+
+
+def same_atoms(block: Block, system: System) -> NDArray[np.bool_]:
+    """Return which configurations [B] have the atoms of the system's supercell, in whatever order."""
+    atoms = np.sort(system.supercell.numbers)
+    if block.species.shape[1] != len(atoms):
+        return np.zeros(len(block), dtype=bool)
+    return np.asarray(np.all(np.sort(block.species, axis=1) == atoms, axis=1))
 
 
 def displacements(block: Block, system: System) -> FloatArray:
@@ -20,8 +29,7 @@ def displacements(block: Block, system: System) -> FloatArray:
         InputError: the configuration has other atoms than the supercell.
     """
     reference = system.supercell
-    atoms = np.broadcast_to(np.sort(reference.numbers), (len(block), len(reference.numbers)))
-    if not np.array_equal(np.sort(block.species, axis=1), atoms):
+    if not np.all(same_atoms(block, system)):
         raise InputError(
             f"configurations of system {system.name!r} must have the atoms of its supercell ({len(reference.numbers)}) "
             f"but got {block.species.shape[1]} other ones; use a model that needs no reference crystal, such as gnn."

@@ -93,14 +93,18 @@ class ModesFit:
     seed: int
 
     def left_over(self, dataset: Dataset) -> FloatArray:
-        """Return the part of the training targets [S, P] that the modes of all other labels do not predict."""
+        """Return the part of the training targets [S, P] that the modes of all other labels do not predict.
+
+        Of a system without a fit that is all but what its composition predicts, so that targets of all systems are of
+        one size.
+        """
         parts = []
         start = 0
         for block in dataset.blocks:
             fit = self.systems.get(block.system)
             rows = slice(start, start + len(block))
             if fit is None:
-                parts.append(dataset.targets[rows])
+                parts.append(dataset.targets[rows] - self.scaling.offset(block))
             else:
                 errors = np.stack([posterior.residuals for posterior in fit.posteriors], axis=1)
                 parts.append(errors * fit.deviation * self.scaling.scale)

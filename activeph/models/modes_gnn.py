@@ -12,11 +12,12 @@ import numpy as np
 from pydantic import Field
 
 from activeph.errors import InputError
+from activeph.graphs.displacements import same_atoms
 from activeph.models.base import Predictor, unreadable
 from activeph.models.gnn import GnnSettings
 from activeph.models.modes import ModesFit, ModesPredictor, fit_modes, read_fit, write_fit
 from activeph.models.scaling import fit_scaling, sketch
-from activeph.records import Block, Dataset, FloatArray, Prediction, System
+from activeph.records import Block, Dataset, FloatArray, IntArray, Prediction, System
 from activeph.section import Section
 
 DOUBT, N_IMAGINED = 1.5, 6  # by measurement at 25 labels, where members hold out a dozen
@@ -28,7 +29,8 @@ class ModesGnnModel(Section):
     The network learns each target twice: whole, and what the expansion leaves of it (leave-one-out errors, so that
     nothing is learned from labels that the expansion has seen). Per target, the expansion alone, corrected by the
     network, and the network alone are averaged with weights from their errors on the members' held-out labels. A
-    system without force constants is the network's alone.
+    system without force constants, or with labels of other atoms than its supercell's (disorder), is the network's
+    alone.
     """
 
     kind: Literal["modes-gnn"] = "modes-gnn"
@@ -43,7 +45,7 @@ class ModesGnnModel(Section):
         """Train one member; see :class:`activeph.models.base.Model`."""
         from activeph.models.network import fit_network, held_out_predictions
 
-        known = _with_modes(systems)
+        known = _with_modes(systems, dataset)
         modes = fit_modes(dataset, known, seed) if any(block.system in known for block in dataset.blocks) else None
         left_over = modes.left_over(dataset) if modes else dataset.targets
         both = replace(dataset, targets=np.concatenate([dataset.targets, left_over], axis=1))
@@ -63,12 +65,13 @@ class ModesGnnModel(Section):
             raise InputError("an ensemble must have at least one member but got none; train it first.")
         members = [read_member(state) for state in states]
         fits = [member.modes for member in members if member.modes is not None]
-        known = _with_modes(systems)
+        known = {name: system for name, system in systems.items() if fits and name in fits[0].systems}
         return ModesGnnPredictor(
             ModesPredictor(fits, known, self.features) if fits else None,
             load_networks(self.gnn, [member.network for member in members], systems, self.features),
             expert_weights(np.concatenate([member.errors for member in members], axis=1)),
-            frozenset(name for name in known if fits and name in fits[0].systems),
+            known,
+            self.features,
         )
 
     def learning_curve(self, state: bytes) -> Sequence[tuple[float, ...]]:
@@ -107,28 +110,43 @@ class ModesGnnPredictor:
     """Experts averaged with the weights of the whole ensemble, member by member."""
 
     def __init__(
-        self, modes: ModesPredictor | None, networks: Predictor, weights: FloatArray, known: frozenset[str]
+        self,
+        modes: ModesPredictor | None,
+        networks: Predictor,
+        weights: FloatArray,
+        known: Mapping[str, System],
+        width: int,
     ) -> None:
         self._modes = modes
         self._networks = networks
         self._weights = weights
         self._known = known
+        self._width = width
 
     def predict(self, block: Block) -> Prediction:
         """Return members' values and features for every configuration of the block."""
+        from activeph.graphs.batch import slice_block
+
         network = self._networks.predict(block)
         n_targets = self._weights.shape[1]
         whole, rest = network.members[..., :n_targets], network.members[..., n_targets:]
-        width = network.features.shape[1]
         if self._modes is None:
             return Prediction(whole, network.features, network.scale[:n_targets])
-        if block.system not in self._known or len(block) == 0:
-            nowhere = np.zeros((len(block), width), dtype=np.float32)
-            return Prediction(whole, sketch([nowhere, network.features], width), self._modes.scale)
-        expansion = self._modes.predict(block)
-        alone, corrected, other = self._weights
-        members = (alone + corrected) * expansion.members + corrected * rest + other * whole
-        return Prediction(members, sketch([expansion.features, network.features], width), expansion.scale)
+        places, members = np.zeros((len(block), self._width)), whole.copy()
+        rows = self._expanded(block)
+        if len(rows):
+            expansion = self._modes.predict(slice_block(block, rows))
+            alone, corrected, other = self._weights
+            whole, rest = whole[:, rows], rest[:, rows]
+            members[:, rows] = (alone + corrected) * expansion.members + corrected * rest + other * whole
+            places[rows] = expansion.features
+        return Prediction(members, sketch([places, network.features], self._width), self._modes.scale)
+
+    def _expanded(self, block: Block) -> IntArray:
+        """Return the configurations that the expansion can say something of; the others are the network's alone."""
+        if block.system not in self._known:
+            return np.zeros(0, dtype=np.int64)
+        return np.flatnonzero(same_atoms(block, self._known[block.system]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,5 +176,9 @@ def read_member(state: bytes) -> Member:
     return Member(read_fit(modes.tobytes()) if len(modes) else None, network.tobytes(), errors)
 
 
-def _with_modes(systems: Mapping[str, System]) -> dict[str, System]:
-    return {name: system for name, system in systems.items() if system.force_constants is not None}
+def _with_modes(systems: Mapping[str, System], dataset: Dataset) -> dict[str, System]:
+    """Return the systems whose labels all are displaced copies of a supercell with force constants."""
+    known = {name: system for name, system in systems.items() if system.force_constants is not None}
+    blocks = (block for block in dataset.blocks if block.system in known)
+    strange = {block.system for block in blocks if not np.all(same_atoms(block, known[block.system]))}
+    return {name: system for name, system in known.items() if name not in strange}

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from activeph.models.gnn import GnnSettings
-from activeph.models.modes import ModesModel
+from activeph.models.modes import ModesModel, fit_modes
 from activeph.models.modes_gnn import ModesGnnModel, expert_errors, expert_weights
 from activeph.phonons.modes import degenerate_sets, normal_modes
 from activeph.records import Block, Dataset, System
@@ -96,3 +96,72 @@ def test_systems_without_force_constants_are_left_to_the_network(crystal: Callab
         assert len({prediction.features.shape[1] for prediction in predictions}) == 1
         assert all(np.all(np.isfinite(prediction.members)) for prediction in predictions)
         assert all(np.all(prediction.std > 0) for prediction in predictions)
+
+
+def with_other_atoms(dataset: Dataset, rows: slice) -> Dataset:
+    """Return a dataset some of whose configurations have an element that the crystal has not."""
+    (block,) = dataset.blocks
+    species = block.species.copy()
+    species[rows, -2:] = 35
+    return replace(dataset, blocks=(replace(block, species=species),))
+
+
+def test_decorated_crystals_are_left_to_the_network(crystal: Callable[..., System]) -> None:
+    system = crystal("rocksalt")
+    systems = {system.name: system}
+    model = ModesGnnModel(members=2, gnn=SMALL)
+    mixed = with_other_atoms(make_dataset(system, 12), slice(0, None, 2))
+    predictor = model.load([model.fit(mixed, systems, seed) for seed in range(2)], systems)
+    prediction = predictor.predict(mixed.blocks[0])
+    assert np.all(np.isfinite(prediction.members))
+    assert np.all(prediction.std > 0)
+
+
+def test_a_decorated_candidate_among_others_is_the_networks_alone(crystal: Callable[..., System]) -> None:
+    system, other = crystal("rocksalt"), replace(crystal("rocksalt"), name="with bromine")
+    numbers = np.where(np.arange(8) < 6, other.supercell.numbers, 35)
+    other = replace(other, supercell=replace(other.supercell, numbers=numbers))  # so that bromine is known
+    systems = {system.name: system, other.name: other}
+    model = ModesGnnModel(members=2, gnn=SMALL)
+    states = [model.fit(make_dataset(system, 12), systems, seed) for seed in range(2)]
+    predictor = model.load(states, systems)
+    (plain,) = make_dataset(system, 6, 1).blocks
+    (mixed,) = with_other_atoms(make_dataset(system, 6, 1), slice(3, 5)).blocks
+    alone, beside = predictor.predict(plain), predictor.predict(mixed)
+    same = [0, 1, 2, 5]
+    np.testing.assert_allclose(beside.members[:, same], alone.members[:, same], rtol=1e-5)
+    np.testing.assert_allclose(beside.features[same], alone.features[same], rtol=1e-3, atol=1e-4)
+    assert np.all(np.isfinite(beside.members))
+
+
+def test_features_of_all_systems_are_seen_through_one_sketch(crystal: Callable[..., System]) -> None:
+    """However few features the networks have."""
+    known = crystal("rocksalt")
+    bare = replace(known, name="bare", force_constants=None)
+    systems = {known.name: known, bare.name: bare}
+    first, second = make_dataset(known, 12), make_dataset(known, 4, 1)
+    (moved,) = second.blocks
+    model = ModesGnnModel(members=1, gnn=SMALL)
+    predictor = model.load([model.fit(first, systems, 0)], systems)
+    there = predictor.predict(moved).features
+    apart = there - predictor.predict(replace(moved, system="bare")).features
+    assert there.shape == (4, 64)
+    within = np.linalg.norm(there - there.mean(axis=0), axis=1).max()
+    assert np.linalg.norm(apart - apart.mean(axis=0), axis=1).max() < 2 * within  # the network's part is shared
+
+
+def test_what_is_left_of_a_system_without_modes_has_the_size_of_the_others(crystal: Callable[..., System]) -> None:
+    """Two crystals of one composition, energies far from zero, modes of one of them."""
+    known = crystal("rocksalt")
+    dataset = make_dataset(known, 12)
+    (block,) = dataset.blocks
+    both = Dataset(
+        (replace(block, system="bare"), block),
+        ("a", "b"),
+        np.concatenate([dataset.targets, dataset.targets]) - 1e3,
+        np.concatenate([dataset.energies, dataset.energies]),
+        (*dataset.forces, *dataset.forces),
+        np.zeros((24, 6)),
+    )
+    left_over = fit_modes(both, {known.name: known}, 0).left_over(both)
+    assert np.all(np.abs(left_over).max(axis=0) < 5 * dataset.targets.std(axis=0))
