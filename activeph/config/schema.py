@@ -29,7 +29,7 @@ from activeph.config.fields import (
     Temperatures,
     folder_word,
 )
-from activeph.config.learnable import refuse_unlearnable
+from activeph.config.learnable import refuse_other_atoms, refuse_unlearnable
 from activeph.config.quasi_harmonic import QuasiHarmonicSection
 from activeph.config.renormalise import RenormaliseSection
 from activeph.config.shares import suited
@@ -244,6 +244,8 @@ class Campaign(Section):
     @model_validator(mode="after")
     def _model_learns_the_targets(self) -> Campaign:
         refuse_unlearnable(self.targets, self.model)
+        samplers = {f"arms.{name}.sample": arm.sample for name, arm in self.arms.items()}
+        refuse_other_atoms(samplers | {"test.sample": self.test.sample}, self.model)
         return self
 
     @model_validator(mode="after")

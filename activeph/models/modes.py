@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -47,6 +47,7 @@ class ModesModel(Section):
     """
 
     kind: Literal["modes"] = "modes"
+    keeps_atoms: ClassVar[bool] = True  # modes are those of a supercell's atoms
     members: int = Field(5, ge=1)
     """Posterior draws; their spread is the uncertainty."""
     features: int = Field(64, ge=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -26,6 +26,7 @@ class DisorderSampler(Thermal):
     """
 
     kind: Literal["disorder"] = "disorder"
+    replaces_atoms: ClassVar[bool] = True
     replace: str = Field(pattern=r"^[A-Z][a-z]?$")
     """Element whose sites are decorated, such as Br."""
     by: str = Field(pattern=r"^[A-Z][a-z]?$")

@@ -37,6 +37,27 @@ def test_energies_and_stresses_are_learned_by_all(model: str, write: Callable[[s
     assert (campaign.learner is campaign.model) == (model == "mace")
 
 
+DISORDER = "{kind: disorder, replace: Br, by: I}"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (f"arms: {{a: {{sample: {DISORDER}, select: random}}}}\n", "arms.a.sample"),
+        (f"test: {{sample: {{kind: mixture, parts: [{{sample: phonon}}, {{sample: {DISORDER}}}]}}}}\n", "test.sample"),
+        (f"test: {{sample: {{kind: defects, vacancies: [K], sample: {DISORDER}}}}}\n", "test.sample"),
+    ],
+)
+def test_modes_are_those_of_fixed_atoms(text: str, place: str, write: Callable[[str], Path]) -> None:
+    with pytest.raises(InputError) as error:
+        load_campaign(write(BASE + "model: modes\n" + text))
+    assert str(error.value).endswith(
+        f"c.yaml:3: model.kind must be a model of crystals whose atoms change, as those of {place} do but got modes; "
+        "write 'model: modes-gnn' or 'model: gnn'"
+    )
+    load_campaign(write(BASE + "model: modes-gnn\n" + text))
+
+
 @pytest.mark.slow
 def test_a_foundation_model_is_looked_at_first(write: Callable[[str], Path], folder: Path) -> None:
     (folder / "text.model").write_text("no model")
