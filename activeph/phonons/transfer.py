@@ -29,13 +29,14 @@ def transferred(source: System, target: System) -> FloatArray:
     constants = required_force_constants(source)
     frame = _frame(source, target)  # target Å -> source Å
     shift, sites = _sites(source, target, frame)
-    images = np.array(list(itertools.product((-1, 0, 1), repeat=3))) @ source.supercell.cell
+    compact = _compact(source.supercell.cell)
+    images = np.array(list(itertools.product((-1, 0, 1), repeat=3))) @ compact
     places = target.supercell.positions @ frame + shift  # [N, 3] where target atoms stand in the source's frame
     cell = np.asarray(target.supercell.cell @ frame)
     result = np.zeros((len(sites), len(places), 3, 3))
     for row, (atom, site) in enumerate(zip(target.primitive_atoms, sites, strict=True)):
         start = source.supercell.positions[source.primitive_atoms[site]]
-        pairs, vectors, weights = _shortest(source.supercell.positions - start, source.supercell.cell, images)
+        pairs, vectors, weights = _shortest(source.supercell.positions - start, compact, images)
         found = _atoms_at(places[atom] + vectors, places, cell)
         np.add.at(result[row], found, constants[site][pairs] * weights[:, None, None])
     return result
@@ -89,6 +90,13 @@ def _sites(source: System, target: System, frame: FloatArray) -> tuple[FloatArra
         f"({_formula(numbers)} instead of {_formula(wanted)} in the primitive cell); "
         "take the structure from the calculation of the force constants"
     )
+
+
+def _compact(cell: FloatArray) -> FloatArray:
+    """Return the shortest vectors [3, 3] of the same lattice: next to them the nearest image is one of 27."""
+    from ase.geometry import minkowski_reduce
+
+    return np.asarray(minkowski_reduce(cell)[0])
 
 
 def _shortest(vectors: FloatArray, cell: FloatArray, images: FloatArray) -> tuple[IntArray, FloatArray, FloatArray]:

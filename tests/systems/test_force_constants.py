@@ -149,8 +149,10 @@ def test_other_supercells_fold_and_interpolate_exactly_within_the_range(crystal:
         np.testing.assert_allclose(found, target.force_constants, atol=1e-9 * scale)
 
 
-def test_interpolation_equals_that_of_phonopy(crystal: Builder) -> None:
-    source = crystal("perovskite")  # 4.5 Å springs in a 7.8 Å cell: range truncated, images shared
+@pytest.mark.parametrize("matrix", [None, [[2, 0, 0], [4, 2, 0], [2, 4, 2]]])
+def test_interpolation_equals_that_of_phonopy(crystal: Builder, matrix: list[list[int]] | None) -> None:
+    """4.5 Å springs in a 7.8 Å cell, given upright or by oblique vectors: range truncated, images shared."""
+    source = crystal("perovskite", matrix)
     target = crystal("perovskite", [3, 3, 3])
     phonon = phonopy_of(source).ph2ph(np.diag([3, 3, 3]))
     theirs = phonon.force_constants
