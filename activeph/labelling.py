@@ -1,37 +1,29 @@
 """From configurations to labels through the ledger: what is known is read, what is missing is calculated once.
 
-A worker writes its result into the ledger itself, so it counts whether or not the driver is still there.
+A worker writes its result into the ledger itself (:mod:`activeph.calculation`), so it counts whether or not the driver
+is still there. What a worker of another campaign is at is waited for.
 """
 
 from __future__ import annotations
 
-import errno
+import logging
 import math
 import shutil
-import socket
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
-from activeph.errors import BudgetSpent, LabelFailed, Paused
+from activeph.calculation import LabelTask, Taken, calculate, unwritable
+from activeph.errors import BudgetSpent, Paused
 from activeph.execute.base import Workers
 from activeph.identity import aligned, label_key
 from activeph.imports import adopt
 from activeph.label.base import Labeler
-from activeph.label.sanity import check_distances, check_label
 from activeph.records import Configuration, Failed, Failure, Label
 from activeph.store.ledger import UNFINISHED, Ledger
 
-RETRIED = frozenset({"crashed", "timeout"})
-"""Failures that another attempt may cure; the others would only cost the same again."""
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-"""Reasons of the file system that would fail every label: the campaign pauses instead of burning its budget."""
-UNWRITABLE = NO_SPACE | {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTDIR}
-"""The same where the ledger itself is written, and not by a code, whose own permissions may be at fault."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -41,17 +33,6 @@ class Obtained:
     key: str
     outcome: Label | Failure
     is_new: bool  # calculated just now, not read from the ledger
-
-
-@dataclass(frozen=True)
-class LabelTask:
-    """One calculation, as it travels to a worker."""
-
-    labeler: Labeler
-    configuration: Configuration
-    key: str
-    ledger: Ledger
-    is_last: bool = False  # no further attempt: record whatever comes
 
 
 def obtain(
@@ -75,8 +56,10 @@ def obtain(
     wanted = configurations if isinstance(configurations, Mapping) else _by_key(configurations, labeler.fingerprint)
     found: dict[str, Label | Failure] = {}
 
-    def note(key: str, is_new: bool = True) -> Label | Failure | None:
+    def note(key: str, is_new: bool = True, is_done: bool = True) -> Label | Failure | None:
         outcome = ledger.get(key)
+        if outcome is None and is_done:
+            outcome = ledger.get_late(key)
         if outcome is None:
             return None
         found[key] = aligned(outcome, wanted[key]) if isinstance(outcome, Label) else outcome
@@ -85,14 +68,19 @@ def obtain(
         return outcome
 
     adopt(ledger, labeler.fingerprint, wanted)
-    missing = [key for key in wanted if note(key, is_new=False) is None]
+    missing = [key for key in wanted if note(key, is_new=False, is_done=False) is None]
     tasks = [LabelTask(labeler, wanted[key], key, ledger) for key in missing]
     losses = losses or Losses()
-    while tasks:
+    elsewhere: list[LabelTask] = []
+    while tasks or elsewhere:
+        if not tasks:
+            tasks, elsewhere = _wait(elsewhere, ledger, lambda key: note(key, is_new=False))
+            continue
         n = _affordable(ledger, len(tasks))
-        again = _submit(tasks[:n], workers, ledger, note, losses)
+        again, taken = _submit(tasks[:n], workers, ledger, note, losses)
+        elsewhere += taken
         if again:
-            _submit([replace(task, is_last=True) for task in again], workers, ledger, note, losses)
+            elsewhere += _submit([replace(task, is_last=True) for task in again], workers, ledger, note, losses)[1]
             ledger.sweep()
         tasks = tasks[n:]
     return {key: found[key] for key in wanted}
@@ -138,9 +126,9 @@ def _submit(
     ledger: Ledger,
     note: Callable[[str], Label | Failure | None],
     losses: Losses,
-) -> list[LabelTask]:
-    """Run the tasks; return those that deserve another attempt."""
-    again = []
+) -> tuple[list[LabelTask], list[LabelTask]]:
+    """Run the tasks; return those that deserve another attempt, and those that others are calculating."""
+    again, taken = [], []
     pause: str | None = None
     for outcome in workers.map(calculate, tasks):
         task = tasks[outcome.index]
@@ -151,14 +139,51 @@ def _submit(
                 continue
             failure = Failure("crashed", outcome.error, {"traceback": outcome.traceback})
             _record_loss(ledger, task, failure)
+        elif isinstance(outcome.value, Taken):
+            taken.append(task)
+            continue
         elif outcome.value is not None:
             pause = str(outcome.value)
             continue
         known = note(task.key)
+        if known is None:
+            raise Paused(f"label {task.key} must be in the ledger but got no record; run again to calculate it anew.")
         losses.count(task.key, f"{known.kind}: {known.message}" if isinstance(known, Failure) else None)
     if pause is not None:
         raise Paused(pause)
-    return again
+    return again, taken
+
+
+POLL_SECONDS = 1.0
+
+
+def _wait(
+    tasks: list[LabelTask], ledger: Ledger, note: Callable[[str], Label | Failure | None]
+) -> tuple[list[LabelTask], list[LabelTask]]:
+    """Wait for what others calculate; return the tasks that they gave up without a record, and those they still hold.
+
+    Returns at the latest when they hold none any more. Raises Paused where the ledger cannot be written.
+    """
+    told = ""
+    while True:
+        try:
+            claims = ledger.claims.living()  # before the records: who puts one does so before the claim ends
+        except OSError as error:
+            raise Paused(unwritable(ledger, error)) from error
+        held = [task for task in tasks if task.key in claims and ledger.state(task.key) is None]
+        keys = {task.key for task in held}
+        free = [task for task in tasks if task.key not in keys and note(task.key) is None]
+        if free or not held:
+            return free, held
+        who = claims[held[0].key].who
+        if who != told:
+            logger.warning("waiting for %s of another campaign, the first by %s", _counted(len(held)), who)
+        told, tasks = who, held
+        time.sleep(POLL_SECONDS)
+
+
+def _counted(number: int) -> str:
+    return "1 calculation" if number == 1 else f"{number} calculations"
 
 
 class Losses:
@@ -207,58 +232,4 @@ def _record_loss(ledger: Ledger, task: LabelTask, failure: Failure) -> None:
                     shutil.copytree(folder, workdir, dirs_exist_ok=True)
             ledger.put(task.key, task.configuration, failure, workdir)
     except OSError as error:
-        raise Paused(f"labels cannot be written to {ledger.root}: {error}; mend that, then run again.") from error
-
-
-def calculate(task: LabelTask) -> str | None:
-    """Make one calculation and record it: what a worker does. Return None, or why the campaign must pause.
-
-    A failure that another attempt may cure is raised instead of recorded, unless this is the last attempt.
-    """
-    ledger = task.ledger
-    if ledger.state(task.key) is not None:
-        return None  # another arm, repeat or campaign was faster
-    start = time.perf_counter()
-    try:
-        with ledger.workdir(task.key) as workdir:
-            outcome = _outcome(task, workdir)
-            is_new = ledger.put(task.key, task.configuration, outcome, workdir)
-        kind = "label" if isinstance(outcome, Label) else outcome.kind
-        ledger.log_attempt(task.key, kind if is_new else "duplicate", time.perf_counter() - start)
-    except LabelFailed:
-        ledger.log_attempt(task.key, "retried", time.perf_counter() - start)
-        raise
-    except OSError as error:
-        if error.errno in UNWRITABLE:
-            return f"labels cannot be written to {ledger.root}: {error}; mend that, then run again."
-        raise
-    except Paused as error:
-        return str(error)
-    return None
-
-
-def _outcome(task: LabelTask, workdir: Path) -> Label | Failure:
-    start = time.perf_counter()
-
-    def failure(kind: str, message: str, **facts: Any) -> Failure:
-        facts |= {"wall_time": time.perf_counter() - start, "host": socket.gethostname()}
-        return Failure(kind, message, {"fingerprint": task.labeler.fingerprint, **facts})
-
-    try:
-        check_distances(task.configuration)
-        label = task.labeler.label(task.configuration, workdir)
-        check_label(label)
-        return label
-    except LabelFailed as error:
-        if error.kind in RETRIED and not task.is_last:
-            raise
-        return failure(error.kind, error.message)
-    except Paused:
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno in NO_SPACE:
-            raise
-        message = f"{type(error).__name__}: {error}"
-        if not task.is_last:
-            raise LabelFailed("crashed", message) from error
-        return failure("crashed", message, traceback=traceback.format_exc())
+        raise Paused(unwritable(ledger, error)) from error

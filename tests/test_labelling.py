@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
+from activeph.calculation import LabelTask, calculate
 from activeph.errors import Paused
 from activeph.execute.processes import ProcessExecutor
 from activeph.execute.serial import SerialWorkers
 from activeph.label.ase_calculator import AseLabeler
-from activeph.labelling import LabelTask, Obtained, calculate, obtain
+from activeph.labelling import Obtained, obtain
 from activeph.records import Configuration, Failure, Label
 from activeph.store.ledger import Ledger, label_key
 

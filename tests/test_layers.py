@@ -27,6 +27,7 @@ ROLES = {"sample", "models", "select", "label", "execute", "store", "report"}
 SHARED = {"config", "dataset"}  # data in and out, known to the loop and above
 LOOP = {
     "acceptance",
+    "calculation",
     "campaign",
     "entries",
     "labelled_displacements",

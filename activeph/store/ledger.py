@@ -2,7 +2,8 @@
 
 ``<root>/3f/3f9c…/`` holds ``label.json`` (or ``failure.json``), ``arrays.npz`` and what the code left. It is written
 beside under a hidden name, flushed, and renamed: a directory that exists is whole. Any number of processes and hosts
-may write at once; the first to rename wins. There is no index and nothing to open.
+may write at once: who begins a calculation claims it (:mod:`activeph.store.claims`), the first to rename wins. There is
+no index and nothing to open.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from activeph.identity import configuration_key, label_key
 from activeph.records import Configuration, Failure, Label
+from activeph.store.claims import Claims
 from activeph.store.durable import sync_directory, sync_tree
 from activeph.store.process import is_running
 from activeph.store.records_io import FAILURE_NAME, LABEL_NAME, read_outcome, write_outcome
@@ -27,6 +29,7 @@ from activeph.store.records_io import FAILURE_NAME, LABEL_NAME, read_outcome, wr
 __all__ = ["Ledger", "configuration_key", "label_key"]
 
 CALCULATIONS = "calculations"  # directory of logs, one file per writing process
+CLAIMS = "claims"  # directory of who calculates what
 
 
 UNFINISHED = frozenset({"retried", "lost"})
@@ -43,6 +46,7 @@ class Ledger:
     def __init__(self, root: Path, log: Path | None = None, cores: int = 1, core_hours: float | None = None) -> None:
         self.root = Path(root).absolute()
         self.log = self.root / CALCULATIONS if log is None else log
+        self.claims = Claims(self.root / CLAIMS)
         self.cores = cores
         self.core_hours = core_hours
 
@@ -53,6 +57,16 @@ class Ledger:
     def get(self, key: str) -> Label | Failure | None:
         """Return what is known of a calculation, None for nothing. Raises InputError where the record is damaged."""
         return read_outcome(self.directory(key))
+
+    def get_late(self, key: str) -> Label | Failure | None:
+        """Return what another host may have recorded just now, where :meth:`get` still said that there is nothing.
+
+        Network file systems remember for up to a minute that a name was not there; they look again where this host has
+        just made another name beside it.
+        """
+        with suppress(OSError), self.workdir(key):
+            pass
+        return self.get(key)
 
     def state(self, key: str) -> str | None:
         """Return ``label``, ``failure`` or None without reading the record."""
@@ -173,6 +187,7 @@ class Ledger:
             key, seconds = path.name[1:].partition("@")[0], _time_spent(path)
             shutil.rmtree(path, ignore_errors=True)
             self.log_attempt(key, "lost", seconds)
+        self.claims.sweep()
         return len(dead)
 
     def leavings(self, key: str) -> list[Path]:

@@ -1,0 +1,113 @@
+"""One calculation, as a worker makes it: claimed, checked, and recorded whether or not the driver is still there."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from activeph.errors import LabelFailed, Paused
+from activeph.label.base import Labeler
+from activeph.label.sanity import check_distances, check_label
+from activeph.records import Configuration, Failure, Label
+from activeph.store.ledger import Ledger
+
+RETRIED = frozenset({"crashed", "timeout"})
+"""Failures that another attempt may cure; the others would only cost the same again."""
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""Reasons of the file system that would fail every label: the campaign pauses instead of burning its budget."""
+UNWRITABLE = NO_SPACE | {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTDIR}
+"""The same where the ledger itself is written, and not by a code, whose own permissions may be at fault."""
+
+
+@dataclass(frozen=True)
+class LabelTask:
+    """One calculation, as it travels to a worker."""
+
+    labeler: Labeler
+    configuration: Configuration
+    key: str
+    ledger: Ledger
+    is_last: bool = False  # no further attempt: record whatever comes
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The answer of a worker where another one is at the same calculation."""
+
+    who: str
+
+
+def unwritable(ledger: Ledger, error: OSError) -> str:
+    """Return why a campaign pauses whose ledger cannot be written."""
+    return f"labels cannot be written to {ledger.root}: {error}; mend that, then run again."
+
+
+def calculate(task: LabelTask) -> Taken | str | None:
+    """Make one calculation and record it: what a worker does.
+
+    Return None, why the campaign must pause, or who is at it. A failure that another attempt may cure is raised instead
+    of recorded, unless this is the last attempt.
+    """
+    ledger = task.ledger
+    if ledger.state(task.key) is not None:
+        return None  # another arm, repeat or campaign was faster
+    try:
+        with ledger.claims.hold(task.key) as other:
+            if other is not None:
+                return Taken(other.who)
+            _calculate(task)
+    except OSError as error:
+        if error.errno in UNWRITABLE:
+            return unwritable(ledger, error)
+        raise
+    except Paused as error:
+        return str(error)
+    return None
+
+
+def _calculate(task: LabelTask) -> None:
+    """Make one calculation that is claimed."""
+    ledger, start = task.ledger, time.perf_counter()
+    try:
+        with ledger.workdir(task.key) as workdir:
+            if ledger.state(task.key) is not None:  # asked where the file system has just been seen to be up to date
+                return
+            outcome = _outcome(task, workdir)
+            is_new = ledger.put(task.key, task.configuration, outcome, workdir)
+        kind = "label" if isinstance(outcome, Label) else outcome.kind
+        ledger.log_attempt(task.key, kind if is_new else "duplicate", time.perf_counter() - start)
+    except LabelFailed:
+        ledger.log_attempt(task.key, "retried", time.perf_counter() - start)
+        raise
+
+
+def _outcome(task: LabelTask, workdir: Path) -> Label | Failure:
+    start = time.perf_counter()
+
+    def failure(kind: str, message: str, **facts: Any) -> Failure:
+        facts |= {"wall_time": time.perf_counter() - start, "host": socket.gethostname()}
+        return Failure(kind, message, {"fingerprint": task.labeler.fingerprint, **facts})
+
+    try:
+        check_distances(task.configuration)
+        label = task.labeler.label(task.configuration, workdir)
+        check_label(label)
+        return label
+    except LabelFailed as error:
+        if error.kind in RETRIED and not task.is_last:
+            raise
+        return failure(error.kind, error.message)
+    except Paused:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_SPACE:
+            raise
+        message = f"{type(error).__name__}: {error}"
+        if not task.is_last:
+            raise LabelFailed("crashed", message) from error
+        return failure("crashed", message, traceback=traceback.format_exc())

@@ -1,0 +1,175 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from activeph.store import claims as module
+from activeph.store.claims import Claims
+from activeph.store.ledger import Ledger
+from activeph.store.lock import identity
+
+KEY = "3f9c" + "0" * 20
+OTHER = "3f9c" + "1" * 20
+HOLD = """
+import sys, time
+from pathlib import Path
+from activeph.store.claims import Claims
+with Claims(Path(sys.argv[1])).hold(sys.argv[2]) as other:
+    print("taken" if other else "held", flush=True)
+    time.sleep(60)
+"""
+
+
+def hold_elsewhere(directory: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(directory), KEY], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def forge(directory: Path, age: float, **facts: object) -> Path:
+    """Leave a claim of a process of another host that was last seen ``age`` seconds ago."""
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{KEY}@000000000000"
+    path.symlink_to(json.dumps(identity() | {"host": "another-host"} | facts))
+    seen = time.time() - age
+    os.utime(path, (seen, seen), follow_symlinks=False)
+    return path
+
+
+def test_one_of_two_holds_a_calculation(tmp_path: Path) -> None:
+    first, second = Claims(tmp_path / "claims"), Claims(tmp_path / "claims")
+    with first.hold(KEY) as mine:
+        assert mine is None
+        with second.hold(KEY) as other:
+            assert other is not None
+            assert other.key == KEY
+            assert other.who == f"process {os.getpid()} on host {os.uname().nodename}"
+        with second.hold(OTHER) as another:
+            assert another is None
+            assert set(first.living()) == {KEY, OTHER}
+    assert first.living() == {}
+    assert os.listdir(tmp_path / "claims") == []
+    with second.hold(KEY) as mine:
+        assert mine is None
+
+
+def test_a_claim_ends_with_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), Claims(tmp_path).hold(KEY):
+        raise RuntimeError
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_claim_dies_with_its_holder(tmp_path: Path) -> None:
+    process = hold_elsewhere(tmp_path)
+    claims = Claims(tmp_path)
+    try:
+        with claims.hold(KEY) as other:
+            assert other is not None
+            assert other.holder["pid"] == process.pid
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert len(os.listdir(tmp_path)) == 1
+    with claims.hold(KEY) as other:
+        assert other is None
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("age", "facts", "counts"),
+    [
+        (10, {}, True),  # nothing can be known of it, but it was seen of late
+        (1000, {}, False),  # it has not been seen for long
+        (10, {"host": os.uname().nodename, "boot": "an earlier boot"}, False),
+        (10, {"host": os.uname().nodename, "pid": 2**22 + 1}, False),
+    ],
+)
+def test_which_claims_count(tmp_path: Path, age: float, facts: dict[str, object], counts: bool) -> None:
+    path = forge(tmp_path, age, **facts)
+    with Claims(tmp_path).hold(KEY) as other:
+        assert (other is not None) == counts
+    assert path.is_symlink() == counts
+    assert (KEY in Claims(tmp_path).living()) == counts
+
+
+def test_the_age_of_a_claim_is_told_by_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forge(tmp_path, age=10)
+    monkeypatch.setattr(time, "time", lambda: 2e9)  # a host whose clock is wrong
+    with Claims(tmp_path).hold(KEY) as other:
+        assert other is not None
+
+
+def test_the_living_touch_their_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.05)
+    with Claims(tmp_path).hold(KEY):
+        (path,) = tmp_path.iterdir()
+        os.utime(path, (0, 0), follow_symlinks=False)
+        end = time.monotonic() + 10
+        while os.lstat(path).st_mtime == 0:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "nonsense"])
+def test_what_is_no_claim_is_removed(tmp_path: Path, content: str) -> None:
+    (tmp_path / f"{KEY}@000000000000").symlink_to(content or " ")
+    with Claims(tmp_path).hold(KEY) as other:
+        assert other is None
+    assert os.listdir(tmp_path) == []
+
+
+def test_of_many_at_once_one_holds(tmp_path: Path) -> None:
+    """Threads of one process, whose claims all count."""
+    begin, holding, most = threading.Barrier(8), [0], [0]
+    guard, wins = threading.Lock(), [0]
+
+    def work() -> None:
+        for number in range(30):
+            begin.wait()
+            with Claims(tmp_path).hold(f"{number:02d}") as other:
+                if other is None:
+                    with guard:
+                        holding[0] += 1
+                        wins[0] += 1
+                        most[0] = max(most[0], holding[0])
+                    time.sleep(0.002)
+                    with guard:
+                        holding[0] -= 1
+            begin.wait()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+    assert wins[0] >= 30  # each was calculated, some after another had finished
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_system_without_symbolic_links_has_no_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    with Claims(tmp_path).hold(KEY) as first, Claims(tmp_path).hold(KEY) as second:
+        assert (first, second) == (None, None)
+    assert Claims(tmp_path).living() == {}
+
+
+def test_a_ledger_sweeps_the_claims_of_the_dead(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    process = hold_elsewhere(ledger.claims.directory)
+    ledger.sweep()
+    assert set(ledger.claims.living()) == {KEY}
+    process.kill()
+    process.wait()
+    ledger.sweep()
+    assert os.listdir(ledger.claims.directory) == []
