@@ -137,7 +137,8 @@ def _train(
         torch.manual_seed(seed)
         network = model.network(examples.targets.shape[1], elements.cpu()).to(elements.device)
         network.standardise(join_graphs(examples.graphs))
-        trained = _train_again(network, earlier, examples, checks, plan, seed) if earlier else None
+        is_alike = earlier is not None and torch.equal(earlier["elements"], elements.cpu())
+        trained = _train_again(network, earlier, examples, checks, plan, seed) if earlier and is_alike else None
         if trained is None:
             trained = train(network, examples, checks, plan, seed)
     network.load_state_dict(trained.state)

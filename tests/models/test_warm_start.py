@@ -64,6 +64,18 @@ def test_useless_earlier_state_is_dropped(system: System) -> None:
     assert np.array_equal(warm.predict(block).members, cold.predict(block).members)
 
 
+def test_labels_of_a_new_element_start_the_network_afresh(system: System) -> None:
+    systems = {system.name: system}
+    earlier = MODEL.fit(make_dataset(system, 20), systems, 0)
+    dataset = make_dataset(system, 30)
+    (block,) = dataset.blocks
+    species = block.species.copy()
+    species[20:, 6] = 35
+    dataset = replace(dataset, blocks=(replace(block, species=species),))
+    warm, cold = (MODEL.load([MODEL.fit(dataset, systems, 0, start)], systems) for start in (earlier, None))
+    assert np.array_equal(warm.predict(block).members, cold.predict(block).members)
+
+
 def test_useful_earlier_state_is_where_training_starts(system: System) -> None:
     systems = {system.name: system}
     earlier = MODEL.fit(make_dataset(system, 60), systems, 0)
