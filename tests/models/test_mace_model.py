@@ -106,6 +106,19 @@ def test_zeros_by_symmetry_are_no_constraint(system: System) -> None:
     check_labels(replace(dataset, forces=(forces,)), True)
 
 
+def test_energies_of_different_atoms_are_not_compared(system: System) -> None:
+    """In a solid solution energies follow the composition, and not the work of the forces alone."""
+    dataset = make_dataset(system)
+    (block,) = dataset.blocks
+    replaced = dataset.energies > np.median(dataset.energies)
+    species = block.species.copy()
+    species[replaced, -1] = 35
+    energies = dataset.energies + 30.0 * replaced
+    block = replace(block, species=species)
+    targets = targets_of(block, NAMES, energies, dataset.forces[0], dataset.stresses)
+    check_labels(replace(dataset, blocks=(block,), energies=energies, targets=targets), True)
+
+
 def test_energies_of_another_code(system: System) -> None:
     dataset = make_dataset(system, 4)
     energies = dataset.energies.copy()
