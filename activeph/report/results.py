@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from activeph.errors import InputError
 from activeph.records import FloatArray
 from activeph.report.metrics import metrics_record
-from activeph.rundir import RunDirectory
+from activeph.rundir import RunDirectory, read_resolved
 
 
 @dataclass(frozen=True)
@@ -92,21 +93,22 @@ class Results:
 def load_results(run_dir: Path) -> Results:
     """Read a run directory, finished or not: rounds without predictions are left out.
 
-    Raises InputError where there is no campaign, nothing has been evaluated yet, or predictions do not fit the labels.
+    Raises InputError where there is no campaign, nothing has been evaluated yet, a file is damaged, or predictions do
+    not fit the labels.
     """
     paths = RunDirectory(run_dir)
     if not paths.campaign.is_file():
         raise InputError(
             f"run directory must hold campaign.yaml but got {run_dir}; give the directory that `activeph run` wrote."
         )
-    campaign = yaml.safe_load(paths.campaign.read_text()) or {}
+    campaign = read_resolved(paths.campaign)
     rounds = {arm: repeats for arm in _arm_names(paths, campaign) if (repeats := _load_arm(paths, arm))}
     if not rounds or not paths.truth.is_file():
         raise InputError(
             f"run directory must hold at least one evaluated round but got none in {run_dir}; "
             "run the campaign further, then ask again."
         )
-    with np.load(paths.truth) as truth:
+    with _whole(paths.truth), np.load(paths.truth) as truth:
         _check_shapes(paths, rounds, truth["targets"].shape)
         return Results(
             name=str(campaign.get("name", run_dir.name)),
@@ -159,12 +161,26 @@ def _load_round(folder: Path, number: int) -> Round | None:
     files = [folder / name for name in ("metrics.json", "selection.json", "test_predictions.npz")]
     if not all(path.is_file() for path in files):
         return None
-    metrics, selection = (json.loads(path.read_text()) for path in files[:2])
-    with np.load(files[2]) as arrays:
-        mean, std = arrays["mean"], arrays["std"]
-    picked = tuple(_picked(entry) for entry in selection["candidates"])
-    pool = int(selection["pool_size"]), _number(selection.get("refused"))
-    return Round(number, metrics["labels"], metrics["failures"], mean, std, picked, *pool)
+    with _whole(folder):
+        metrics, selection = (json.loads(path.read_text(encoding="utf-8")) for path in files[:2])
+        with np.load(files[2]) as arrays:
+            mean, std = arrays["mean"], arrays["std"]
+        picked = tuple(_picked(entry) for entry in selection["candidates"])
+        pool = int(selection["pool_size"]), _number(selection.get("refused"))
+        return Round(number, metrics["labels"], metrics["failures"], mean, std, picked, *pool)
+
+
+@contextmanager
+def _whole(place: Path) -> Iterator[None]:
+    """Turn what damaged files raise into one sentence."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(
+            f"{place} must be what the campaign wrote but got damage ({reason}); restore it from a copy or run the "
+            "campaign again in a new directory."
+        ) from error
 
 
 def _picked(entry: Mapping[str, Any]) -> Picked:

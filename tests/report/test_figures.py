@@ -199,6 +199,25 @@ def test_predictions_that_do_not_fit_the_labels_are_named(
         write_figures(tmp_path)
 
 
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 half", b"\x00\xff\x17"])
+@pytest.mark.parametrize("name", ["metrics.json", "selection.json", "test_predictions.npz", "truth.npz"])
+def test_a_damaged_file_is_named(
+    results: Results, write_run: WriteRun, tmp_path: Path, name: str, damage: bytes
+) -> None:
+    write_run(results, tmp_path)
+    path = sorted(tmp_path.rglob(name))[0]
+    path.write_bytes(damage)
+    with pytest.raises(InputError, match=rf"{path if name == 'truth.npz' else path.parent} must be .* restore it from"):
+        load_results(tmp_path)
+
+
+def test_a_damaged_campaign_file_is_named(results: Results, write_run: WriteRun, tmp_path: Path) -> None:
+    write_run(results, tmp_path)
+    (tmp_path / "campaign.yaml").write_bytes(b"\xff")
+    with pytest.raises(InputError, match=r"campaign.yaml must be a resolved campaign but got no YAML; restore it"):
+        load_results(tmp_path)
+
+
 def test_nothing_to_show_is_said(results: Results, write_run: WriteRun, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must hold campaign.yaml"):
         write_figures(tmp_path)
