@@ -25,7 +25,7 @@ from activeph.proposal import (
 from activeph.records import Configuration
 from activeph.recovery import restore_labels
 from activeph.replacement import replace_lost, request, taken
-from activeph.report.metrics import metrics_record
+from activeph.report.metrics import goals_met, metrics_record
 from activeph.rundir import write_arrays, write_json
 from activeph.seeds import derive_seed
 from activeph.state import State, Step, Trajectory, selection_event
@@ -161,11 +161,7 @@ def evaluate(loop: Loop, steps: Sequence[Step]) -> None:
 
 
 def _goal_met(campaign: Campaign, state: State, step: Step) -> bool:
-    goals = campaign.budget.target_error
-    if not goals or step not in state.evaluated:
-        return False
-    measured = state.evaluated[step]["targets"]
-    return all(measured[name]["mae"] <= goal for name, goal in goals.items())
+    return step in state.evaluated and goals_met(campaign.budget.target_error, state.evaluated[step]["targets"])
 
 
 def _wanted(loop: Loop, places: Sequence[Step | None], known: frozenset[str]) -> dict[str, Configuration]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from activeph.report.metrics import goals_met
 from activeph.rundir import RunDirectory, read_resolved
 from activeph.state import OUTLIER, SetAside, State, Step, Trajectory, fold
 from activeph.store.journal import Journal
@@ -128,9 +129,7 @@ def _finished(steps: list[Step], spent: int, budget: Mapping[str, Any], state: S
     """Return whether a repeat has spent its budget, met its goal or emptied its pool, and has measured the end."""
     if not steps or steps[-1] not in state.evaluated:
         return False
-    goals = budget.get("target_error") or {}
-    measured = state.evaluated[steps[-1]]["targets"]
-    met = bool(goals) and all(measured[name]["mae"] <= goal for name, goal in goals.items())
+    met = goals_met(budget.get("target_error") or {}, state.evaluated[steps[-1]]["targets"])
     return met or spent >= budget.get("labels", 0) or not state.picks[steps[-1]]
 
 

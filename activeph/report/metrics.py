@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -39,6 +39,12 @@ def metrics_record(
         factor = TARGETS[name].printed_factor
         record[name] = target_metrics(truth[:, column] * factor, mean[:, column] * factor, std[:, column] * factor)
     return record
+
+
+def goals_met(goals: Mapping[str, float], record: Mapping[str, Mapping[str, float | None]]) -> bool:
+    """Return whether there are goals and no MAE of ``record`` exceeds its own; one that is unknown meets none."""
+    errors = ((record[name]["mae"], goal) for name, goal in goals.items())
+    return bool(goals) and all(error is not None and error <= goal for error, goal in errors)
 
 
 def metrics_by_temperature(

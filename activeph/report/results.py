@@ -14,7 +14,7 @@ import numpy as np
 
 from activeph.errors import InputError
 from activeph.records import FloatArray
-from activeph.report.metrics import metrics_record
+from activeph.report.metrics import goals_met, metrics_record
 from activeph.rundir import RunDirectory, read_resolved
 
 
@@ -86,8 +86,7 @@ class Results:
 
     def _goal_met(self, last: Round) -> bool:
         goals = (self.campaign.get("budget") or {}).get("target_error") or {}
-        record = metrics_record(self.truth, last.mean, last.std, self.target_names) if goals else {}
-        return bool(goals) and all((record[name]["mae"] or 0.0) <= goal for name, goal in goals.items())
+        return goals_met(goals, metrics_record(self.truth, last.mean, last.std, self.target_names) if goals else {})
 
 
 def load_results(run_dir: Path) -> Results:

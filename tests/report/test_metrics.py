@@ -9,7 +9,14 @@ import pytest
 from scipy.stats import norm, spearmanr
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-from activeph.report.metrics import METRICS, metrics_by_temperature, metrics_record, miscalibration_area, target_metrics
+from activeph.report.metrics import (
+    METRICS,
+    goals_met,
+    metrics_by_temperature,
+    metrics_record,
+    miscalibration_area,
+    target_metrics,
+)
 
 
 def sample(size: int = 200, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -61,6 +68,16 @@ def test_undefined_metrics_are_none_and_the_record_is_json() -> None:
     assert all(found[name] is None for name in ("r2", "spearman", "nll", "coverage_68", "miscalibration_area"))
     assert target_metrics(np.arange(3.0), np.zeros(3), np.ones(3))["spearman"] is None
     json.dumps(found, allow_nan=False)
+
+
+def test_an_error_that_is_no_number_meets_no_goal() -> None:
+    truth, mean, std = (one[:, None] for one in sample())
+    record = metrics_record(truth, mean, std, ["band_gap"])
+    assert goals_met({"band_gap": 10.0}, record)
+    assert not goals_met({"band_gap": 1e-6}, record)
+    assert not goals_met({}, record)
+    mean[3] = np.nan
+    assert not goals_met({"band_gap": 10.0}, metrics_record(truth, mean, std, ["band_gap"]))
 
 
 def test_record_is_in_printed_units() -> None:
