@@ -1,27 +1,35 @@
 """Neighbour lists of many small displacements of one crystal, from one search.
 
 A pair (i, j, S) of the reference lies at d₀; in a configuration with cell C' = C F and atoms displaced by u from the
-strained reference it lies at d₀ F + u_j − u_i, hence no closer than σ_min(F) |d₀| − 2 u_max. One search on the
-reference within (r_c + 2 u_max) / σ_min(F) therefore holds every pair of every such configuration, and evaluating it
-is arithmetic without a search. Configurations for which that radius grows too large are searched one by one.
+strained reference it lies at d₀ F + u_j − u_i, hence no closer than σ_min(F) |d₀| − u₁ − u₂, u₁ and u₂ being the two
+largest displacements. One search on the reference within (r_c + u₁ + u₂) / σ_min(F) therefore holds every pair of every
+such configuration, and evaluating it is arithmetic without a search. Configurations for which that radius grows too
+large are searched one by one.
+
+What comes of it is of two kinds. Tables (:class:`activeph.graphs.pairs.PairTable`) keep all pairs of the search in
+their places and are what sums over pairs read: four times as fast. Edges are the pairs within the cutoff alone, in
+double precision, for networks that pass messages along them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from activeph.graphs.memory import keep_freed_memory
+from activeph.graphs.pairs import Pairs, PairTable, search_pairs
 from activeph.records import Block, Configuration, FloatArray, IntArray, System
 
-CHUNK = 32  # structures evaluated together: arrays [pairs, CHUNK] stay in the cache
+CHUNK = 32  # structures whose edges are found together: arrays [pairs, CHUNK] stay in the cache
+TABLE = 64  # structures of one table, in half the precision
+SHEETS = 4  # kept for the next edges
 MAX_SKIN = (
     1.0  # of the cutoff: beyond it the superset holds eight times the pairs that survive, and a search is as fast
 )
-SKIN_STEP = 0.25  # Å: reaches are rounded up to multiples, so that few lists serve all blocks
+SKIN_STEP = 0.25  # Å: reaches are rounded up to multiples, so that few searches serve all blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,118 +41,123 @@ class Edges:
     vectors: FloatArray  # [H, 3] Å, from i to j
 
 
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """Each pair of a periodic configuration once: j in the cell ``shifts`` away from i, closer than ``reach``."""
-
-    i: IntArray  # [H]
-    j: IntArray  # [H]
-    shifts: IntArray  # [H, 3] cell vectors
-    reach: float  # Å
-
-
-def search_pairs(configuration: Configuration, reach: float) -> Pairs:
-    """Return all pairs closer than ``reach`` (Å), an atom and its own images among them, by matscipy's cell list."""
-    from matscipy.neighbours import neighbour_list
-
-    i, j, shifts = neighbour_list(
-        "ijS",
-        cutoff=reach,
-        positions=configuration.positions,
-        cell=configuration.cell,
-        pbc=np.array([True, True, True]),
-    )
-    x, y, z = shifts.T
-    positive = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))
-    once = (i < j) | ((i == j) & positive)
-    return Pairs(i[once].astype(np.int64), j[once].astype(np.int64), shifts[once].astype(np.int64), reach)
-
-
 class ReferenceNeighbours:
     """Neighbour lists of displaced copies of ``reference`` within ``cutoff`` (Å), without a search for each."""
 
     def __init__(self, reference: Configuration, cutoff: float) -> None:
         self.cutoff = cutoff
         self._reference = reference
-        self._fractional = np.linalg.solve(reference.cell.T, reference.positions.T).T
-        self._pairs: Pairs | None = None
-        self._sheets: dict[int, _Sheet] = {}
+        self._fractional: FloatArray = np.asarray(np.linalg.solve(reference.cell.T, reference.positions.T).T)
+        self._searched: dict[int, Pairs] = {}
+        self._sheets: dict[tuple[float, int], _Sheet] = {}
+        self._room: NDArray[np.float32] = np.empty(0, dtype=np.float32)
 
     def edges(self, positions: FloatArray, cells: FloatArray) -> Edges | None:
         """Return the edges of configurations [B, N, 3], [B, 3, 3]; ``None`` where they are no small displacements."""
+        moved = self._move(positions, cells)
+        if moved is None:
+            return None
+        pairs = self._pairs(moved.reaches)
+        unwrapped = positions - moved.jumps @ moved.cells if moved.jumps.any() else positions
+        parts = []
+        for start in range(0, len(positions), CHUNK):
+            rows = slice(start, start + CHUNK)
+            sheet = self._sheet(pairs, *unwrapped[rows].shape[:2])
+            parts.append(sheet.evaluate(unwrapped[rows], cells[rows], self.cutoff, start * positions.shape[1]))
+        return _join(parts)
+
+    def tables(self, positions: FloatArray, cells: FloatArray) -> Iterator[tuple[slice, PairTable]] | None:
+        """Return rows and pairs of configurations as :meth:`NeighbourFinder.tables`; ``None`` as :meth:`edges`."""
+        moved = self._move(positions, cells)
+        return None if moved is None else self._fill(moved)
+
+    def _fill(self, moved: _Moved) -> Iterator[tuple[slice, PairTable]]:
+        n = len(moved.displacements)
+        for start in range(0, n, TABLE):
+            rows = slice(start, min(start + TABLE, n))
+            pairs = self._pairs(moved.reaches[rows])
+            cells = moved.cells if len(moved.cells) == 1 else moved.cells[rows]
+            columns = np.ascontiguousarray(moved.displacements[rows].transpose(2, 1, 0), dtype=np.float32)
+            between = pairs.vectors(self._fractional, np.eye(3)) @ cells  # [1 or B, H, 3]
+            table = PairTable(pairs, columns.shape[2], self._room)
+            self._room = table.room
+            table.fill(columns, between.transpose(2, 1, 0).astype(np.float32))
+            yield rows, table
+
+    def _pairs(self, reaches: FloatArray) -> Pairs:
+        """Return the pairs of the reference closer than any of ``reaches`` (Å): the same for the same structures."""
+        steps = int(np.ceil(reaches.max(initial=self.cutoff) / SKIN_STEP))
+        if steps not in self._searched:
+            self._searched[steps] = search_pairs(self._reference, steps * SKIN_STEP)
+        return self._searched[steps]
+
+    def _sheet(self, pairs: Pairs, n_structures: int, n_atoms: int) -> _Sheet:
+        key = pairs.reach, n_structures
+        if key not in self._sheets:
+            if len(self._sheets) == SHEETS:
+                del self._sheets[next(iter(self._sheets))]
+            self._sheets[key] = _Sheet(pairs, n_structures, n_atoms)
+        return self._sheets[key]
+
+    def _move(self, positions: FloatArray, cells: FloatArray) -> _Moved | None:
+        """Return how configurations differ from the reference; ``None`` where these are no small displacements."""
         if positions.shape[1:] != self._reference.positions.shape:
             return None
-        unwrapped, reach = self._unwrap(positions, cells)
-        if not reach <= self.cutoff * (1 + MAX_SKIN):
-            return None
-        if self._pairs is None or self._pairs.reach < reach:
-            self._pairs = search_pairs(self._reference, np.ceil(reach / SKIN_STEP) * SKIN_STEP)
-            self._sheets = {}
-        starts = range(0, len(positions), CHUNK)
-        return _join([self._evaluate(unwrapped, cells, slice(start, start + CHUNK)) for start in starts])
-
-    def _evaluate(self, positions: FloatArray, cells: FloatArray, rows: slice) -> Edges:
-        assert self._pairs is not None
-        size = len(positions[rows])
-        if size not in self._sheets:
-            last = {CHUNK: self._sheets[CHUNK]} if CHUNK in self._sheets else {}
-            self._sheets = last | {size: _Sheet(self._pairs, size, positions.shape[1])}
-        edges = self._sheets[size].evaluate(positions[rows], cells[rows], self.cutoff)
-        first = rows.start * positions.shape[1]
-        return Edges(edges.i + first, edges.j + first, edges.vectors) if first else edges
-
-    def _unwrap(self, positions: FloatArray, cells: FloatArray) -> tuple[FloatArray, float]:
-        """Return positions without lattice jumps, and the radius on the reference that holds all their pairs."""
         if np.all(cells == cells[:1]):
             cells = cells[:1]
         moved = positions @ np.linalg.inv(cells) - self._fractional
         moved -= moved[:, :1]  # a translation of the whole crystal changes no distance
         jumps = np.round(moved)
         moved -= jumps
-        moved -= moved.mean(axis=1, keepdims=True)
-        largest = np.sqrt(np.max(np.sum((moved @ cells) ** 2, axis=2)))
+        moved -= np.einsum("bnx->bx", moved)[:, None] / moved.shape[1]
+        displacements = moved @ cells
         deformation = np.linalg.solve(self._reference.cell, cells)
-        smallest_stretch = np.linalg.svd(deformation, compute_uv=False).min()
-        unwrapped = positions - jumps @ cells if jumps.any() else positions
-        return unwrapped, float((self.cutoff + 2 * largest) / smallest_stretch)
+        stretch = np.linalg.svd(deformation, compute_uv=False).min(axis=1)  # [1 or B]
+        reaches = (self.cutoff + _approach(displacements)) / stretch
+        if not np.all(reaches <= self.cutoff * (1 + MAX_SKIN)):
+            return None
+        return _Moved(displacements, jumps, cells, reaches)
+
+
+@dataclass(frozen=True, eq=False)
+class _Moved:
+    """How configurations differ from the strained reference."""
+
+    displacements: FloatArray  # [B, N, 3] Å, without lattice jumps and translation
+    jumps: FloatArray  # [B, N, 3] cell vectors that atoms were written away
+    cells: FloatArray  # [B, 3, 3] Å, or [1, 3, 3] where all are equal
+    reaches: FloatArray  # [B] Å; on the reference, that hold all their pairs
+
+
+def _approach(displacements: FloatArray) -> FloatArray:
+    """Return by how much (Å) two atoms may have come closer [B]: the two largest displacements of each together."""
+    squares = np.einsum("bnx,bnx->bn", displacements, displacements)
+    last = max(squares.shape[1] - 2, 0)
+    return np.asarray(np.sqrt(np.partition(squares, last, axis=1)[:, last:]).sum(axis=1))
 
 
 class _Sheet:
-    """Pairs times structures [H, B] as arrays that are used again: fresh pages cost more than the arithmetic."""
+    """A table in double precision, and what turns it into edges."""
 
     def __init__(self, pairs: Pairs, n_structures: int, n_atoms: int) -> None:
-        shape = (len(pairs.i), n_structures)
         first_atoms = n_atoms * np.arange(n_structures)
-        self._pairs = pairs
+        self._table = PairTable(pairs, n_structures, np.empty(0))
         self._i = (pairs.i[:, None] + first_atoms).ravel()
         self._j = (pairs.j[:, None] + first_atoms).ravel()
-        self._vectors, self._scratch, self._squares = np.empty((3, *shape)), np.empty(shape), np.empty(shape)
 
-    def evaluate(self, positions: FloatArray, cells: FloatArray, cutoff: float) -> Edges:
-        """Return the edges of configurations [B, N, 3], [B, 3, 3] without lattice jumps."""
-        self._fill(np.ascontiguousarray(positions.transpose(2, 1, 0)), self._images(cells))
-        near = np.flatnonzero(self._squares < cutoff**2)
-        return Edges(self._i[near], self._j[near], self._vectors.reshape(3, -1).take(near, axis=1).T)
+    def evaluate(self, positions: FloatArray, cells: FloatArray, cutoff: float, first: int) -> Edges:
+        """Return the edges of configurations [B, N, 3], [B, 3, 3] without lattice jumps; ``first`` is their atom 0."""
+        self._table.fill(np.ascontiguousarray(positions.transpose(2, 1, 0)), self._images(cells))
+        near = np.flatnonzero(self._table.squares < cutoff**2)
+        vectors = np.asarray(self._table.vectors, dtype=np.float64).reshape(3, -1).take(near, axis=1).T
+        return Edges(self._i[near] + first, self._j[near] + first, vectors)
 
     def _images(self, cells: FloatArray) -> FloatArray:
         """Return the cell shifts of the pairs in Å [3, H, B], B = 1 where all cells are equal."""
+        shifts = self._table.pairs.shifts
         if np.all(cells == cells[:1]):
-            return np.asarray((self._pairs.shifts @ cells[0]).T[:, :, None])
-        return np.asarray(np.einsum("hk,bkx->xhb", self._pairs.shifts.astype(np.float64), cells))
-
-    def _fill(self, columns: FloatArray, images: FloatArray) -> None:
-        """Compute vectors and squared lengths; ``columns`` [3, N, B] are the positions."""
-        for component in range(3):
-            along = self._vectors[component]
-            np.take(columns[component], self._pairs.j, axis=0, out=along, mode="clip")  # "clip" writes without a buffer
-            np.take(columns[component], self._pairs.i, axis=0, out=self._scratch, mode="clip")
-            along -= self._scratch
-            along += images[component]
-            if component == 0:
-                np.multiply(along, along, out=self._squares)
-            else:
-                np.multiply(along, along, out=self._scratch)
-                self._squares += self._scratch
+            return np.asarray((shifts @ cells[0]).T[:, :, None])
+        return np.asarray(np.einsum("hk,bkx->xhb", shifts.astype(np.float64), cells))
 
 
 def _join(parts: list[Edges]) -> Edges:
@@ -164,9 +177,19 @@ def direct_edges(positions: FloatArray, cells: FloatArray, cutoff: float) -> Edg
     numbers: NDArray[np.int64] = np.ones(n_atoms, dtype=np.int64)
     for index, (places, cell) in enumerate(zip(positions, cells, strict=True)):
         pairs = search_pairs(Configuration(numbers, places, cell), cutoff)
-        vectors = places[pairs.j] - places[pairs.i] + pairs.shifts @ cell
+        vectors = pairs.vectors(places, cell)
         parts.append(Edges(index * n_atoms + pairs.i, index * n_atoms + pairs.j, vectors))
     return _join(parts)
+
+
+def direct_tables(positions: FloatArray, cells: FloatArray, cutoff: float) -> Iterator[tuple[slice, PairTable]]:
+    """Yield each configuration of [B, N, 3], [B, 3, 3] as a table of its own pairs, by one search for each."""
+    numbers: NDArray[np.int64] = np.ones(positions.shape[1], dtype=np.int64)
+    for index, (places, cell) in enumerate(zip(positions, cells, strict=True)):
+        pairs = search_pairs(Configuration(numbers, places, cell), cutoff)
+        table = PairTable(pairs, 1, np.empty(0))
+        table.fill(np.ascontiguousarray(places.T)[:, :, None], (pairs.shifts @ cell).T[:, :, None])
+        yield slice(index, index + 1), table
 
 
 class NeighbourFinder:
@@ -182,3 +205,13 @@ class NeighbourFinder:
         reference = self._references.get(block.system)
         edges = reference.edges(block.positions, block.cells) if reference else None
         return direct_edges(block.positions, block.cells, self.cutoff) if edges is None else edges
+
+    def tables(self, block: Block) -> Iterator[tuple[slice, PairTable]]:
+        """Yield rows of the block and a table of their pairs, which holds until the next one is asked for.
+
+        All pairs closer than the cutoff are in it, and pairs beyond. Small displacements come many at a time, in single
+        precision: a pair within 2e-6 Å of the cutoff may be found on its other side.
+        """
+        reference = self._references.get(block.system)
+        tables = reference.tables(block.positions, block.cells) if reference else None
+        return direct_tables(block.positions, block.cells, self.cutoff) if tables is None else tables

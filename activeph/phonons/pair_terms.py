@@ -15,7 +15,8 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from activeph.graphs.neighbours import ReferenceNeighbours, direct_edges, search_pairs
+from activeph.graphs.neighbours import ReferenceNeighbours, direct_edges
+from activeph.graphs.pairs import search_pairs
 from activeph.records import FloatArray, IntArray, System
 
 DECAYS = (0.8, 0.4, 0.24, 0.16, 0.12)

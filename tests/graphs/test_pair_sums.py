@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from activeph.graphs.neighbours import search_pairs
 from activeph.graphs.pair_sums import PairSums
+from activeph.graphs.pairs import search_pairs
 from activeph.records import Block, FloatArray, System
 
 CUTOFF, N = 5.0, 4

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from activeph.errors import InputError
-from activeph.graphs.neighbours import search_pairs
+from activeph.graphs.pairs import search_pairs
 from activeph.kinds import load_kind
 from activeph.models.modes import ModesModel
 from activeph.models.stress import WithStress, with_stress
