@@ -11,7 +11,7 @@ from activeph.config import Campaign, check_inputs, load_campaign
 from activeph.config.budget import cores_per_label
 from activeph.config.resume import open_run
 from activeph.entries import campaign_entries
-from activeph.errors import BudgetSpent, InputError, Paused
+from activeph.errors import ActivephError, BudgetSpent, InputError
 from activeph.loop import Loop
 from activeph.means import Means
 from activeph.preparation import prepare_systems
@@ -48,7 +48,7 @@ def run_campaign(path: Path, output: Path | None, progress: Progress) -> str:
             with campaign.execute.start(directory.root / "jobs") as workers:
                 systems = prepare_systems(Means(campaign, directory, ledger, workers, progress))
                 run_rounds(Loop(campaign, systems, directory, journal, ledger, workers, progress))
-        except Paused as reason:
+        except ActivephError as reason:
             with suppress(OSError):  # what cannot be written any more may be the very reason
                 write_bytes(directory.stopped, f"{reason}\n".encode())
             if isinstance(reason, BudgetSpent) and fold(journal.events()).evaluated:

@@ -10,7 +10,7 @@ import numpy as np
 
 from activeph.config import Campaign
 from activeph.dataset import make_dataset
-from activeph.errors import Paused
+from activeph.errors import InputError, Paused
 from activeph.execute.base import Workers
 from activeph.progress import Progress
 from activeph.proposal import Pools, campaign_pools, test_pools
@@ -19,6 +19,7 @@ from activeph.rundir import RunDirectory
 from activeph.state import Fold, Pick, State, Step
 from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger, label_key
+from activeph.targets import read_targets
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,16 @@ class Loop:
 def member_paths(loop: Loop, step: Step) -> tuple[Path, ...]:
     """Return where the states of a step's ensemble are, or will be."""
     return tuple(loop.directory.member(*step, member) for member in range(loop.campaign.model.members))
+
+
+def refuse_absent_targets(campaign: Campaign, label: Label, name: str = "") -> None:
+    """Raise InputError where a label, ``name`` in words, does not hold a target of the campaign."""
+    for target, value in zip(campaign.targets, read_targets(label, campaign.targets), strict=True):
+        if not np.isfinite(value):
+            raise InputError(
+                f"labeler {campaign.label.kind} must give the target {target} but got {value}{name}; "
+                "remove it from targets"
+            )
 
 
 def dataset_of(loop: Loop, picks: Sequence[Pick]) -> Dataset:

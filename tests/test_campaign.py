@@ -255,6 +255,14 @@ def test_a_pool_that_runs_dry_ends_the_trajectory(tmp_path: Path) -> None:
     assert len(state.spent(Trajectory("random", 0))) == 40
 
 
+def test_a_labeler_without_a_target_is_refused_at_its_first_label(tmp_path: Path) -> None:
+    label = {"kind": "ase", "calculator": "ase.calculators.lj:LennardJones"}
+    with pytest.raises(InputError, match="labeler ase must give the target band_gap but got nan in .*; remove it from"):
+        run(tmp_path, label=label)
+    assert len(list(Ledger(tmp_path / "run" / "labels").keys())) == 1
+    assert "band_gap" in (tmp_path / "run" / "stopped.txt").read_text()
+
+
 def holey(folder: Path, **changes: Any) -> dict[str, Any]:
     """Return a campaign whose labeler knows two thirds of the structures: the other calculations fail."""
     folder.mkdir(exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from activeph.errors import InputError
 if TYPE_CHECKING:
     from activeph.cli.forecast import Forecast, Trial
     from activeph.config import Campaign
-    from activeph.records import Label, System
+    from activeph.records import System
 
 
 @click.command("check")
@@ -81,6 +80,7 @@ def _symbols(system: System) -> list[str]:
 def _trials(campaign: Campaign, systems: Sequence[System]) -> list[Trial]:
     """Try the labeler on the largest system. Raises InputError where it gives no label."""
     from activeph.cli.forecast import try_labeler
+    from activeph.loop import refuse_absent_targets
     from activeph.records import Failure
 
     largest = max(systems, key=lambda system: len(system.supercell.numbers))
@@ -90,7 +90,7 @@ def _trials(campaign: Campaign, systems: Sequence[System]) -> list[Trial]:
         place = f"{largest.name}, {trial.what} of {trial.n_atoms} atoms"
         if not isinstance(trial.outcome, Failure):
             click.echo(f"{place}: labelled in {duration(trial.seconds)}")
-            _refuse_unknown_targets(campaign, trial.outcome)
+            refuse_absent_targets(campaign, trial.outcome)
         elif trial.outcome.kind == "missing":
             click.echo(f"{place}: this labeler only knows its files' configurations; its labels cost nothing")
             return []
@@ -100,18 +100,6 @@ def _trials(campaign: Campaign, systems: Sequence[System]) -> list[Trial]:
                 f"{trial.outcome.message}; correct its settings or the structure"
             )
     return trials
-
-
-def _refuse_unknown_targets(campaign: Campaign, label: Label) -> None:
-    """Raise InputError where the labeler does not give a target of the campaign."""
-    from activeph.targets import TARGETS
-
-    for name in campaign.targets:
-        value = TARGETS[name].read(label)
-        if not math.isfinite(value):
-            raise InputError(
-                f"labeler {campaign.label.kind} must give the target {name} but got {value}; remove it from targets"
-            )
 
 
 def _tell_counts(campaign: Campaign, systems: Sequence[System]) -> None:
