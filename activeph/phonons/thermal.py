@@ -102,10 +102,10 @@ def covariance(modes: HarmonicModes, amplitudes: FloatArray) -> FloatArray:
 def harmonic_free_energy(frequencies: FloatArray, temperature: float, statistics: Statistics = "quantum") -> float:
     """Return the vibrational free energy in eV of modes with positive frequencies (THz): zero point included."""
     energies = HBAR_OMEGA * frequencies
+    if temperature == 0:
+        return 0.0 if statistics == "classical" else float(np.sum(energies / 2))
     if statistics == "classical":
         return float(np.sum(BOLTZMANN * temperature * np.log(energies / (BOLTZMANN * temperature))))
-    if temperature == 0:
-        return float(np.sum(energies / 2))
     return float(
         np.sum(energies / 2 + BOLTZMANN * temperature * np.log1p(-np.exp(-energies / (BOLTZMANN * temperature))))
     )

@@ -23,6 +23,6 @@ def at_temperature(known: Mapping[float, Found], temperature: float, system: Sys
         listed = ", ".join(f"{T:g}" for T in sorted(known)) or "none"
         raise InputError(
             f"system {system.name!r} must have {what} at {temperature:g} K but got {listed}; "
-            "run the campaign, which finds it before anything is drawn"
+            "run the campaign, or activeph phonons with --compute: both find it before anything is drawn"
         )
     return known[nearest]

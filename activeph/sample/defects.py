@@ -31,8 +31,8 @@ class DefectsSampler(Section):
     """Elements of which one atom is replaced, and by what: {Br: Cl} or {Br: [Cl, I]}."""
     interstitials: tuple[Symbol, ...] = Field((), strict=False)
     """Elements of which there is one atom more, in every distinct void of the crystal."""
-    void: float = Field(1.2, gt=0)
-    """Smallest radius of a void in Å: the distance from its middle to the nearest atom."""
+    void: float = Field(1.2, gt=0, le=4)
+    """Smallest radius of a void in Å: the distance from its middle to the nearest atom; beyond 4 Å it is vacuum."""
     host: bool = False
     """Whether the crystal without defect is sampled as well, as often as each defect."""
     sample: Annotated[Sampler, Role("samplers", default="phonon")] = Field(default={}, validate_default=True)  # type: ignore[assignment]

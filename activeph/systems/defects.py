@@ -19,6 +19,7 @@ from activeph.records import Configuration, FloatArray, IntArray, System, Therma
 
 _SYMPREC = 1e-3  # Å
 _SAME_VOID = 0.3  # Å, Voronoi vertices closer than this are one void
+_VACUUM = 4.0  # Å, a void with a larger radius is no part of the crystal
 _SHELL = 1.2  # atoms up to this factor beyond the nearest one are neighbours of an interstitial
 
 Change = Callable[[FloatArray], FloatArray]
@@ -63,9 +64,9 @@ def substitutions(system: System, symbol: str, by: str) -> list[System]:
 def interstitials(system: System, symbol: str, smallest: float = 1.2) -> list[System]:
     """Return the host with one atom more, one system per distinct void of radius ``smallest`` (Å) or more.
 
-    Voids are the Voronoi vertices of the crystal, largest first. The host cannot know the new atom's springs: it is
-    tied to its nearest neighbours by equal ones, as strongly altogether as the host's atoms (of its element, where
-    there are any) are to theirs, so that it swings about as far.
+    Voids are the Voronoi vertices of the crystal, largest first; beyond 4 Å they are vacuum and left out. The host
+    cannot know the new atom's springs: it is tied to its nearest neighbours by equal ones, as strongly altogether as
+    the host's atoms (of its element, where there are any) are to theirs, so that it swings about as far.
 
     Raises:
         InputError: ``symbol`` is no element, or no void is that large.
@@ -73,7 +74,9 @@ def interstitials(system: System, symbol: str, smallest: float = 1.2) -> list[Sy
     number, mass = _element(symbol)
     places = _distinct_voids(system, smallest)
     if len(places) == 0:
-        raise InputError(f"interstitials need a void of radius {smallest:g} Å but {system.name!r} has none; lower it")
+        raise InputError(
+            f"interstitials need a void of radius {smallest:g} to {_VACUUM:g} Å but {system.name!r} has none; lower it"
+        )
     cell = system.supercell
     like = np.flatnonzero(cell.numbers == number)
     if len(like) == 0:
@@ -177,7 +180,7 @@ def _distinct_voids(system: System, smallest: float) -> FloatArray:
     for place, radius in zip(vertices[order], radii[order], strict=True):
         offsets = (taken - place) @ np.linalg.inv(cell.cell)
         near = np.linalg.norm((offsets - np.rint(offsets)) @ cell.cell, axis=1)
-        if radius < smallest or (near < _SAME_VOID).any():
+        if not smallest <= radius <= _VACUUM or (near < _SAME_VOID).any():
             continue
         chosen.append(place)
         fraction = np.linalg.inv(cell.cell).T @ place

@@ -139,5 +139,16 @@ def _mark_path(axes: object, data: Spectrum) -> None:
             places[place] = shown if known in (None, shown) else f"{known}|{shown}"
     for place in places:
         axes.axvline(place, color="0.8", linewidth=0.6)  # type: ignore[attr-defined]
-    axes.set_xticks(list(places), list(places.values()))  # type: ignore[attr-defined]
+    axes.set_xticks(list(places), _apart(places))  # type: ignore[attr-defined]
     axes.set_xlim(min(places), max(places))  # type: ignore[attr-defined]
+
+
+def _apart(places: Mapping[float, str]) -> list[str]:
+    """Return the names, one line lower where the one before is so near that they would overlap."""
+    words: list[str] = []
+    last, length = -np.inf, max(places) - min(places)
+    for place, name in places.items():
+        near = place - last < (0.012 + 0.008 * len(name)) * length and not words[-1].startswith("\n")
+        words.append("\n" * near + name)
+        last = place
+    return words

@@ -79,8 +79,10 @@ def test_interstitials_sit_in_the_largest_distinct_voids(crystal: Builder) -> No
     like = full_force_constants(host, host.force_constants)[0, 0]
     np.testing.assert_allclose(sodium.force_constants[-1, -1], np.eye(3) * np.trace(like) / 3, atol=1e-9)
     assert normal_modes(sodium).frequencies[0] > 0.1
-    with pytest.raises(InputError, match="need a void of radius 2.5 Å but 'rocksalt' has none"):
+    with pytest.raises(InputError, match="need a void of radius 2.5 to 4 Å but 'rocksalt' has none"):
         interstitials(host, "Na", smallest=2.5)
+    with pytest.raises(InputError, match="'chain' has none"):  # but for its vacuum
+        interstitials(crystal("chain"), "Na", smallest=2.5)
 
 
 def test_defects_are_sampled_like_any_system(crystal: Builder) -> None:

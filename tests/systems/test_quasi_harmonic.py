@@ -120,6 +120,19 @@ def test_table_and_picture(crystal: ExpandingCrystal, tmp_path: Path) -> None:
     assert (tmp_path / "picture.png").stat().st_size > 10_000
 
 
+def test_classical_crystals_have_a_table_and_a_picture_too(
+    copper: System, members: list[tuple[System, float]], tmp_path: Path
+) -> None:
+    classical = expanding_crystal(copper, members, "classical")
+    write_expansion(classical, [0.0, 300.0], tmp_path / "table.csv")
+    rows = [line.split(",") for line in (tmp_path / "table.csv").read_text().splitlines()[1:]]
+    assert [float(row[0]) for row in rows] == [0.0, 300.0]
+    energies = classical.series.energies
+    assert float(rows[0][5]) * len(copper.masses) == pytest.approx(energies.min(), abs=0.05)  # no zero-point energy
+    plot_expansion({"Cu": classical}, [100.0, 300.0], tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").stat().st_size > 10_000
+
+
 def test_a_stretched_crystal_comes_back_from_its_file(
     copper: System, members: list[tuple[System, float]], tmp_path: Path
 ) -> None:
