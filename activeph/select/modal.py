@@ -13,7 +13,8 @@ from pydantic import Field, field_validator
 
 from activeph.errors import InputError
 from activeph.records import IntArray, Prediction
-from activeph.select.base import FeatureArray, ScoredSelector
+from activeph.section import wrong_value
+from activeph.select.base import FeatureArray, Known, ScoredSelector
 
 STRATEGIES: dict[str, str] = {
     "max_std_sampling": "modAL.disagreement",
@@ -27,6 +28,7 @@ STRATEGIES: dict[str, str] = {
     "max_UCB": "modAL.acquisition",
 }
 """modAL's strategies that an ensemble of regressors can answer, by short name."""
+OF_ONE = ("uncertainty_batch_sampling", "max_UCB")  # those that choose by distances or means where there is no spread
 
 
 class ModalSelector(ScoredSelector):
@@ -54,6 +56,25 @@ class ModalSelector(ScoredSelector):
             )
         return strategy
 
+    @property
+    def needs_spread(self) -> bool:
+        """Whether the strategy compares nothing but what members differ by."""
+        return self.strategy in STRATEGIES and self.strategy not in OF_ONE
+
+    def check(self, known: Known) -> None:
+        """Raise ``wrong_value`` where the strategy's path leads nowhere: here, and not after the first labels."""
+        if ":" not in self.strategy:
+            return
+        try:
+            load_strategy(self.strategy)
+        except InputError as error:
+            raise wrong_value(
+                "must be a function that can be imported, as package.module:function",
+                "install its package or correct the path",
+                f"{self.strategy!r} ({error.__cause__ or 'not a function'})",
+                ("strategy",),
+            ) from None
+
     def _choose(self, pool: Prediction, labelled: FeatureArray, n: int, rng: np.random.Generator) -> IntArray:
         from activeph.select.modal_learner import EnsembleLearner
 
@@ -80,9 +101,9 @@ def load_strategy(name: str) -> Callable[..., Any]:
     module, _, attribute = name.partition(":") if ":" in name else (STRATEGIES[name], "", name)
     try:
         function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a user's module may fail in any way
         raise InputError(
-            f"strategy must be importable but got {name!r} ({error}); install its package or correct the path."
+            f"strategy must be importable but got {name!r} ({type(error).__name__}: {error}); install its package or correct the path."
         ) from error
     if not callable(function):
         raise InputError(f"strategy must be a function but got {name!r}, a {type(function).__name__}.")

@@ -206,6 +206,12 @@ WRONG = {
         "c.yaml:8: model.members must be at least 2 for the selector uncertainty of arms.a, which takes their spread "
         "but got 1; raise it or choose another selector",
     ),
+    "strategy that is not there": (
+        BASE + "arms:\n  a:\n    sample: phonon\n    select: {kind: quota, using: {kind: modal, strategy: 'no_such_code:f'}}\n"
+        "  random: {sample: random, select: random}\n",
+        "c.yaml:6: arms.a.select.using.strategy must be a function that can be imported, as package.module:function but "
+        "got 'no_such_code:f' (No module named 'no_such_code'); install its package or correct the path",
+    ),
     "key of the default kind": (
         BASE + "model:\n  membres: 2\n",
         "c.yaml:4: model must have no other keys than kind, members, gnn, features but got 'membres'; did you mean 'members'?",

@@ -10,9 +10,11 @@ import types
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
 from activeph.errors import InputError
 from activeph.records import Prediction
+from activeph.select.base import Known
 from activeph.select.modal import STRATEGIES, ModalSelector
 from activeph.select.modal_learner import EnsembleLearner
 from activeph.select.uncertainty import UncertaintySelector
@@ -78,6 +80,18 @@ def test_misspelt_strategy_is_refused_with_a_hint() -> None:
 def test_import_paths_that_lead_nowhere(path: str) -> None:
     with pytest.raises(InputError, match="but got"):
         ask(path, prediction(), 2)
+    with pytest.raises(PydanticCustomError, match="must be a function that can be imported"):
+        ModalSelector(strategy=path).check(Known((), (), ()))
+    ModalSelector(strategy="numpy:argmax").check(Known((), (), ()))
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_strategies_that_compare_spreads_say_so(name: str) -> None:
+    """Without a spread they take whatever comes first or last."""
+    pool = prediction(members=1)
+    order = np.random.default_rng(2).permutation(30)
+    twice = [sorted(rows[ask(name, pool.take(rows), 5)].tolist()) for rows in (np.arange(30), order)]
+    assert (twice[0] == twice[1]) != ModalSelector(strategy=name).needs_spread
 
 
 def test_strategies_an_ensemble_cannot_answer_are_refused() -> None:
