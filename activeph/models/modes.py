@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from activeph.errors import InputError
-from activeph.graphs.pair_sums import PairSums
+from activeph.graphs.pair_sums import pair_sums_of
 from activeph.models.base import unreadable
 from activeph.models.calibration import Recalibration, fit_recalibration, spread_out
 from activeph.models.gaussian_process import Posterior, fit_posterior
@@ -140,15 +140,15 @@ def _fit_system(system: System, block: Block, targets: FloatArray, seed: int) ->
     posteriors = tuple(
         fit_posterior(inputs, outputs[:, p], derive_seed("draw", seed, p), groups) for p in range(outputs.shape[1])
     )
-    errors = np.stack([posterior.residuals for posterior in posteriors], axis=1)
+    errors = np.stack([posterior.errors() for posterior in posteriors], axis=2)  # [R, n, P]
     expected = np.stack([posterior.residual_deviations for posterior in posteriors], axis=1)
-    recalibration = fit_recalibration(errors, expected)
+    recalibration = fit_recalibration(np.concatenate(errors), np.tile(expected, (len(errors), 1)))
     return SystemFit(elements, n_modes, centre, spread, mean, deviation, posteriors, recalibration)
 
 
 def _describe(system: System, elements: IntArray, block: Block) -> FloatArray:
     """Return invariants of the normal coordinates, then sums over pairs [B, m]."""
-    pairs = PairSums(system, elements, CUTOFF, N_RADIAL)
+    pairs = pair_sums_of(system, tuple(elements.tolist()), CUTOFF, N_RADIAL)
     return np.concatenate([invariants_of(system).evaluate(block), pairs.evaluate(block)], axis=1)
 
 
