@@ -103,7 +103,8 @@ def load_strategy(name: str) -> Callable[..., Any]:
         function = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a user's module may fail in any way
         raise InputError(
-            f"strategy must be importable but got {name!r} ({type(error).__name__}: {error}); install its package or correct the path."
+            f"strategy must be importable but got {name!r} ({type(error).__name__}: {error}); install its package or "
+            "correct the path."
         ) from error
     if not callable(function):
         raise InputError(f"strategy must be a function but got {name!r}, a {type(function).__name__}.")

@@ -207,7 +207,8 @@ WRONG = {
         "but got 1; raise it or choose another selector",
     ),
     "strategy that is not there": (
-        BASE + "arms:\n  a:\n    sample: phonon\n    select: {kind: quota, using: {kind: modal, strategy: 'no_such_code:f'}}\n"
+        BASE
+        + "arms:\n  a:\n    sample: phonon\n    select: {kind: quota, using: {kind: modal, strategy: 'no_such_code:f'}}\n"
         "  random: {sample: random, select: random}\n",
         "c.yaml:6: arms.a.select.using.strategy must be a function that can be imported, as package.module:function but "
         "got 'no_such_code:f' (No module named 'no_such_code'); install its package or correct the path",
