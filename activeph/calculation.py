@@ -6,6 +6,7 @@ import errno
 import socket
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class LabelTask:
     key: str
     ledger: Ledger
     is_last: bool = False  # no further attempt: record whatever comes
+    sort: str = ""  # calculations of one sort cost about the same
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,15 @@ def _calculate(task: LabelTask) -> None:
             outcome = _outcome(task, workdir)
             is_new = ledger.put(task.key, task.configuration, outcome, workdir)
         kind = "label" if isinstance(outcome, Label) else outcome.kind
-        ledger.log_attempt(task.key, kind if is_new else "duplicate", time.perf_counter() - start)
+        ledger.log_attempt(task.key, kind if is_new else "duplicate", time.perf_counter() - start, task.sort)
     except LabelFailed:
-        ledger.log_attempt(task.key, "retried", time.perf_counter() - start)
+        ledger.log_attempt(task.key, "retried", time.perf_counter() - start, task.sort)
+        raise
+    except Paused:  # nothing was calculated
+        raise
+    except BaseException:  # interrupted, or a disk is full: the time is spent all the same
+        with suppress(OSError):
+            ledger.log_attempt(task.key, "lost", time.perf_counter() - start, task.sort)
         raise
 
 

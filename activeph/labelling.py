@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from activeph.calculation import LabelTask, Taken, calculate, unwritable
 from activeph.errors import BudgetSpent, Paused
@@ -53,7 +54,8 @@ def obtain(
             the ledger cannot be written or results of another site are awaited.
         BudgetSpent: what is missing is not expected to fit into the ledger's core-hours.
     """
-    wanted = configurations if isinstance(configurations, Mapping) else _by_key(configurations, labeler.fingerprint)
+    fingerprint = labeler.fingerprint
+    wanted = configurations if isinstance(configurations, Mapping) else _by_key(configurations, fingerprint)
     found: dict[str, Label | Failure] = {}
 
     def note(key: str, is_new: bool = True, is_done: bool = True) -> Label | Failure | None:
@@ -67,22 +69,21 @@ def obtain(
             on_done(Obtained(key, found[key], is_new))
         return outcome
 
-    adopt(ledger, labeler.fingerprint, wanted)
+    adopt(ledger, fingerprint, wanted)
     missing = [key for key in wanted if note(key, is_new=False, is_done=False) is None]
-    tasks = [LabelTask(labeler, wanted[key], key, ledger) for key in missing]
+    tasks = [LabelTask(labeler, wanted[key], key, ledger, sort=_sort(fingerprint, wanted[key])) for key in missing]
     losses = losses or Losses()
     elsewhere: list[LabelTask] = []
     while tasks or elsewhere:
         if not tasks:
             tasks, elsewhere = _wait(elsewhere, ledger, lambda key: note(key, is_new=False))
             continue
-        n = _affordable(ledger, len(tasks))
+        n = _affordable(ledger, tasks)
         again, taken = _submit(tasks[:n], workers, ledger, note, losses)
         elsewhere += taken
-        if again:
-            elsewhere += _submit([replace(task, is_last=True) for task in again], workers, ledger, note, losses)[1]
-            ledger.sweep()
-        tasks = tasks[n:]
+        if again or any(task.is_last for task in tasks[:n]):
+            ledger.sweep()  # what the dead have spent is in the account before anything else is begun
+        tasks = [*(replace(task, is_last=True) for task in again), *tasks[n:]]
     return {key: found[key] for key in wanted}
 
 
@@ -97,27 +98,38 @@ UNKNOWN_COST = 4
 """Calculations begun at once under a limit of core-hours while nothing is known of what one costs."""
 
 
-def _affordable(ledger: Ledger, n_wanted: int) -> int:
-    """Return how many calculations may be begun: as many as fit if each costs what nine of ten stayed below.
+def _sort(fingerprint: str, configuration: Configuration) -> str:
+    """Return what calculations share that cost about the same: labeler and number of atoms."""
+    return f"{fingerprint}-{len(configuration.numbers)}"
+
+
+def _affordable(ledger: Ledger, tasks: Sequence[LabelTask]) -> int:
+    """Return how many of the tasks may be begun, from the first: those that fit if each costs what nine of ten of its
+    sort stayed below. Of sorts that nothing is known of a few are begun.
 
     Raises BudgetSpent where not one does.
     """
     if ledger.core_hours is None:
-        return n_wanted
-    attempts = ledger.attempts()
-    costs = [attempt["seconds"] * attempt["cores"] / 3600 for attempt in attempts]
-    left = ledger.core_hours - sum(costs)
-    finished = sorted(cost for cost, one in zip(costs, attempts, strict=True) if one["outcome"] not in UNFINISHED)
-    expected = finished[math.ceil(0.9 * len(finished)) - 1] if finished else 0.0
-    if left <= 0 or expected > left:
-        more = f", and a label takes about {expected:.3g}" if left > 0 else ""
+        return len(tasks)
+    costs: dict[str, list[float]] = {}
+    spent = 0.0
+    for attempt in ledger.attempts():
+        cost = attempt["seconds"] * attempt["cores"] / 3600
+        spent += cost
+        if attempt["outcome"] not in UNFINISHED:
+            costs.setdefault(attempt["sort"], []).append(cost)
+    usual = {sort: sorted(found)[math.ceil(0.9 * len(found)) - 1] for sort, found in costs.items()}
+    left = ledger.core_hours - spent
+    expected = [usual.get(task.sort, 0.0) for task in tasks]
+    if left <= 0 or expected[0] > left:
+        more = f", and a label takes about {expected[0]:.3g}" if left > 0 else ""
         raise BudgetSpent(
-            f"{sum(costs):.3g} of {ledger.core_hours:g} core-hours are spent{more}; "
+            f"{spent:.3g} of {ledger.core_hours:g} core-hours are spent{more}; "
             "raise budget.core_hours and run again to go on."
         )
-    if not finished:
-        return min(n_wanted, UNKNOWN_COST)
-    return n_wanted if expected * n_wanted <= left else int(left / expected)
+    n_fitting = sum(total <= left for total in accumulate(expected))
+    strange = [row for row, task in enumerate(tasks) if task.sort not in usual]
+    return min(n_fitting, strange[UNKNOWN_COST] if len(strange) > UNKNOWN_COST else len(tasks))
 
 
 def _submit(

@@ -14,7 +14,7 @@ import pytest
 from ase.build import bulk
 
 from activeph.calculation import LabelTask, calculate
-from activeph.errors import Paused
+from activeph.errors import BudgetSpent, Paused
 from activeph.execute.processes import ProcessExecutor
 from activeph.execute.serial import SerialWorkers
 from activeph.label.ase_calculator import AseLabeler
@@ -236,6 +236,51 @@ def test_a_worker_finds_what_another_campaign_has_calculated(tmp_path: Path) -> 
     assert calculate(task) is None
     assert calculate(task) is None
     assert len(ledger.calculations()) == 1
+
+
+def spent(ledger: Ledger) -> float:
+    return sum(one["seconds"] * one["cores"] / 3600 for one in ledger.attempts())
+
+
+def test_the_limit_of_core_hours_holds_for_further_attempts(troubled: tuple[AseLabeler, Path], tmp_path: Path) -> None:
+    labeler, orders = troubled
+    (orders / "raises").write_text("always")
+    (orders / "seconds").write_text("0.05")
+    ledger = Ledger(tmp_path / "labels", cores=72000, core_hours=7.5)  # a core-hour is what a calculation takes
+    ledger.log_attempt("known", "label", 0.05, f"{labeler.fingerprint}-4")
+    with pytest.raises(BudgetSpent, match=r"of 7.5 core-hours are spent"):
+        obtain(labeler, copper(6), ledger, SerialWorkers())
+    assert n_started(orders) <= 6
+    assert set(Counter(one["outcome"] for one in ledger.attempts())) == {"label", "retried"}
+    assert spent(ledger) < 12  # had each been tried again: more than 13
+
+
+def test_cheap_calculations_tell_nothing_of_the_cost_of_others(
+    troubled: tuple[AseLabeler, Path], tmp_path: Path
+) -> None:
+    labeler, orders = troubled
+    (orders / "seconds").write_text("0.05")
+    ledger = Ledger(tmp_path / "labels", cores=72000, core_hours=5)
+    for number in range(50):  # a fast labeler renormalises, a dear one labels; or a crystal is small
+        ledger.log_attempt(f"fast {number}", "label", 1e-5, "fast-4")
+        ledger.log_attempt(f"small {number}", "label", 1e-5, f"{labeler.fingerprint}-2")
+    with pytest.raises(BudgetSpent):
+        obtain(labeler, copper(20), ledger, SerialWorkers())
+    assert n_started(orders) <= 5
+
+
+def test_the_time_of_an_interrupted_calculation_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: object) -> None:
+        time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(AseLabeler, "label", interrupted)
+    ledger = Ledger(tmp_path / "labels")
+    with pytest.raises(KeyboardInterrupt):
+        obtain(EMT, copper(1), ledger, SerialWorkers())
+    ((outcome, seconds),) = ((one["outcome"], one["seconds"]) for one in ledger.attempts())
+    assert outcome == "lost"
+    assert seconds >= 0.05
 
 
 DRIVER = """

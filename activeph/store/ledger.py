@@ -137,25 +137,25 @@ class Ledger:
         sync_directory(final.parent)
         return True
 
-    def log_attempt(self, key: str, outcome: str, seconds: float) -> None:
+    def log_attempt(self, key: str, outcome: str, seconds: float, sort: str = "") -> None:
         """Note what became of an attempt, in a file that only this process writes.
 
         ``outcome`` is ``label``, the kind of a failure, ``duplicate`` (another was faster), or one of
-        :data:`UNFINISHED`.
+        :data:`UNFINISHED`; ``sort`` is what calculations of like cost share.
         """
         path = self.log / f"{socket.gethostname()}-{os.getpid()}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        facts = {"key": key, "outcome": outcome, "seconds": round(seconds, 3), "cores": self.cores}
+        facts = {"key": key, "outcome": outcome, "seconds": round(seconds, 3), "cores": self.cores, "sort": sort}
         with path.open("ab") as stream:
             stream.write(f"{json.dumps(facts | {'end': round(time.time(), 3)})}\n".encode())
 
     def attempts(self) -> list[dict[str, Any]]:
-        """Return every attempt (key, outcome, seconds, cores, end), oldest first; torn lines are skipped."""
+        """Return every attempt (key, outcome, seconds, cores, sort, end), oldest first; torn lines are skipped."""
         found = []
         for name in _names(self.log):
             for line in (self.log / name).read_text(errors="replace").splitlines():
                 try:
-                    found.append({"cores": 1, **json.loads(line)})
+                    found.append({"cores": 1, "sort": "", **json.loads(line)})
                 except (ValueError, TypeError):
                     continue
         return sorted(found, key=lambda attempt: float(attempt["end"]))
