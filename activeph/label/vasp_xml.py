@@ -62,7 +62,7 @@ def _answer(root: ElementTree.Element, calculation: ElementTree.Element, iterati
         raise ValueError("there are no eigenvalues")
     stress = -_rows(calculation, "varray[@name='stress']").ravel()[VOIGT]  # VASP: positive under compression
     return Answer(
-        energy=float(_text(calculation, "energy/i[@name='e_fr_energy']")),
+        energy=_energy(root, calculation),
         forces=_rows(calculation, "varray[@name='forces']"),
         stress=stress * KBAR_IN_EV_PER_A3,
         eigenvalues=bands[..., 0],
@@ -71,6 +71,13 @@ def _answer(root: ElementTree.Element, calculation: ElementTree.Element, iterati
         code_version=_text(root, "generator/i[@name='version']").strip(),
         scf_iterations=iterations,
     )
+
+
+def _energy(root: ElementTree.Element, calculation: ElementTree.Element) -> float:
+    """Return the free energy in eV; what this element holds under PSTRESS (kB) is an enthalpy."""
+    volume = abs(np.linalg.det(_rows(calculation, "structure/crystal/varray[@name='basis']")))
+    pressure = float(_parameter(root, "PSTRESS", "0")) * KBAR_IN_EV_PER_A3
+    return float(_text(calculation, "energy/i[@name='e_fr_energy']")) - pressure * volume
 
 
 def _parameter(root: ElementTree.Element, name: str, default: str) -> str:

@@ -30,6 +30,16 @@ def test_the_documented_format() -> None:
     assert (answer.code_version, answer.scf_iterations) == ("6.4.2", 2)
 
 
+def test_under_pressure_the_energy_is_no_enthalpy(tmp_path: Path) -> None:
+    """VASP adds PV to this one energy of the file where PSTRESS (kB) is set; forces and stress know nothing of it."""
+    steps = '<i type="int" name="NELM">   100</i>'
+    text = DOCUMENTED.read_text()
+    assert steps in text
+    (tmp_path / "vasprun.xml").write_text(text.replace(steps, f'{steps}<i name="PSTRESS">  100.0</i>'))
+    energy = read_vasprun(tmp_path / "vasprun.xml")[1].energy
+    assert energy == pytest.approx(-7.25 - abs(np.linalg.det(CELL)) * 10 / 160.21766208)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "kind"),
     [
