@@ -90,6 +90,18 @@ class Claims:
             with suppress(OSError):
                 probe.unlink()
 
+    def last_seen(self, key: str, owner: str) -> float:
+        """Return when a worker (``host.pid``), perhaps dead, last touched its claim; 0 where it has none."""
+        seen = [0.0]
+        with suppress(OSError):
+            for name in os.listdir(self.directory):
+                if name.startswith(f"{key}@"):
+                    with suppress(OSError, ValueError, AttributeError):
+                        holder = json.loads(os.readlink(self.directory / name))
+                        if f"{holder.get('host')}.{holder.get('pid')}" == owner:
+                            seen.append(os.lstat(self.directory / name).st_mtime)
+        return max(seen)
+
     def sweep(self) -> None:
         """Remove claims of the dead; nothing happens where the file system refuses."""
         with suppress(OSError):

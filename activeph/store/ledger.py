@@ -180,11 +180,12 @@ class Ledger:
     def sweep(self) -> int:
         """Remove what dead processes of this host left half done; return how many directories.
 
-        The time they took is noted: until their last sign of life, which is the youngest file.
+        The time they took is noted: until their last sign of life, which is the youngest file or the claim.
         """
         dead = [path / name for path, name in self._work() if _is_dead(name)]
         for path in dead:
-            key, seconds = path.name[1:].partition("@")[0], _time_spent(path)
+            key, owner = path.name[1:].split("@")[:2]
+            seconds = _time_spent(path, self.claims.last_seen(key, owner))
             shutil.rmtree(path, ignore_errors=True)
             self.log_attempt(key, "lost", seconds)
         self.claims.sweep()
@@ -217,10 +218,12 @@ def _names(directory: Path) -> list[str]:
         return []
 
 
-def _time_spent(path: Path) -> float:
-    """Return the seconds between the beginning that the name of a working directory tells and its youngest file."""
+def _time_spent(path: Path, last_seen: float) -> float:
+    """Return the seconds from the beginning that the name of a working directory tells to its youngest file, or to when
+    its owner was last seen.
+    """
     begun = path.name.rpartition("@")[2].partition("-")[0]
-    times = [each.stat().st_mtime for each in (path, *path.rglob("*")) if not each.is_symlink()]
+    times = [last_seen, *(each.stat().st_mtime for each in (path, *path.rglob("*")) if not each.is_symlink())]
     return max(0.0, max(times) - float(begun)) if begun.isdigit() else 0.0
 
 

@@ -26,6 +26,17 @@ with Claims(Path(sys.argv[1])).hold(sys.argv[2]) as other:
 """
 
 
+HOLD_AND_WORK = """
+import sys, time
+from pathlib import Path
+from activeph.store.ledger import Ledger
+ledger = Ledger(Path(sys.argv[1]))
+with ledger.claims.hold(sys.argv[2]), ledger.workdir(sys.argv[2]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
 def hold_elsewhere(directory: Path) -> subprocess.Popen[str]:
     process = subprocess.Popen([sys.executable, "-c", HOLD, str(directory), KEY], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -173,3 +184,24 @@ def test_a_ledger_sweeps_the_claims_of_the_dead(tmp_path: Path) -> None:
     process.wait()
     ledger.sweep()
     assert os.listdir(ledger.claims.directory) == []
+
+
+def test_the_time_of_the_dead_counts_until_they_were_last_seen(tmp_path: Path) -> None:
+    """A code that writes no files as it goes leaves nothing else that tells how long it ran."""
+    ledger = Ledger(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD_AND_WORK, str(tmp_path), KEY], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    process.kill()
+    process.wait()
+    (claim,) = ledger.claims.directory.iterdir()
+    hour_later = time.time() + 3600
+    os.utime(claim, (hour_later, hour_later), follow_symlinks=False)
+    stranger = forge(ledger.claims.directory, -9 * 3600)  # of another worker: tells nothing of this one
+    assert ledger.sweep() == 1
+    ((outcome, seconds),) = ((one["outcome"], one["seconds"]) for one in ledger.attempts())
+    assert outcome == "lost"
+    assert seconds == pytest.approx(3600, abs=30)
+    assert os.listdir(ledger.claims.directory) == [stranger.name]
