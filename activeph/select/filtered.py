@@ -28,8 +28,8 @@ class FilteredSelector(WrappingSelector):
 
     kind: Literal["filtered"] = "filtered"
     largest_uncertainty: float | None = Field(None, gt=0)
-    """Largest uncertainty allowed, in standard deviations of the training targets (1: the model knows nothing);
-    null: no limit."""
+    """Largest uncertainty allowed, in standard deviations of the training targets (1: the model knows nothing), for
+    `mace` in root mean squares of the labelled forces; null: no limit."""
     largest_distance: float | None = Field(None, gt=0)
     """Largest distance from the nearest label in feature space, in units of the median distance between a label and
     the one nearest to it; null: no limit."""
