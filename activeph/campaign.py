@@ -96,6 +96,7 @@ def propose(loop: Loop, steps: Sequence[Step]) -> None:
         n = min(loop.campaign.budget.initial, loop.campaign.budget.labels)
         _record_selection(loop, step, pools, choose_at_random(seed, pools, n, taken(state, step)), None)
     later = [_request(loop, state, step) for step in missing if step.round > 0]
+    loop.labels.save()
     chosen = select(loop.campaign, loop.systems, later, loop.workers, loop.progress)
     for step, (indices, uncertainties) in chosen.items():
         _record_selection(loop, step, step_pools(loop, step), indices, uncertainties)
@@ -134,6 +135,7 @@ def train(loop: Loop, steps: Sequence[Step]) -> None:
     state = loop.state
     missing = [step for step in steps if step not in state.trained]
     tasks = [task for step in missing for task in _fit_tasks(loop, state, step)]
+    loop.labels.save()
     run_all(loop.workers, fit_member, tasks, f"round {steps[0].round}: training", loop.progress)
     for step in missing:
         loop.journal.append({"event": "train", **step._asdict()})

@@ -43,7 +43,7 @@ def _trained_on(state: State) -> set[str]:
 
 
 def _labels(loop: Loop, picks: Sequence[Pick]) -> list[tuple[Pick, Label]]:
-    found = [(pick, loop.ledger.get(pick.key)) for pick in picks]
+    found = [(pick, loop.labels.get(pick.key)) for pick in picks]
     return [(pick, label) for pick, label in found if isinstance(label, Label)]
 
 

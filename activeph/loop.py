@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from activeph.rundir import RunDirectory
 from activeph.state import Fold, Pick, State, Step
 from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger, label_key
+from activeph.store.packed import LabelPack
 from activeph.targets import read_targets
 
 
@@ -34,6 +36,11 @@ class Loop:
     workers: Workers
     progress: Progress
     memory: Fold = field(default_factory=Fold)  # of the journal, which only this loop writes
+
+    @cached_property
+    def labels(self) -> LabelPack:
+        """The ledger's labels without their bands, read fast: for training and choosing."""
+        return LabelPack(self.ledger, self.directory.pack)
 
     @property
     def state(self) -> State:
@@ -58,7 +65,7 @@ def refuse_absent_targets(campaign: Campaign, label: Label, name: str = "") -> N
 
 def dataset_of(loop: Loop, picks: Sequence[Pick]) -> Dataset:
     """Return what of the picks became labels. Raises Paused where nothing did."""
-    found = [(pick, loop.ledger.get(pick.key)) for pick in picks]
+    found = [(pick, loop.labels.get(pick.key)) for pick in picks]
     lost = [pick.key for pick, entry in found if entry is None]
     if lost:
         raise Paused(f"label {lost[0]} must be in the ledger but got no record; run again to calculate it anew.")

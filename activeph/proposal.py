@@ -18,6 +18,7 @@ from activeph.sample.base import Pool, Sampler, pick, refused_share, systems_of
 from activeph.seeds import derive_seed, generator
 from activeph.state import Pick, Step
 from activeph.store.ledger import Ledger
+from activeph.store.packed import LabelPack
 from activeph.tasks import (
     SCORING_BLOCK,
     PredictTask,
@@ -196,7 +197,7 @@ def _parts(pools: Pools, size: int) -> Iterator[tuple[str, int, int, int, int]]:
             yield name, n, seed, start, min(start + size, length)
 
 
-def label_seconds(picks: Sequence[Pick], ledger: Ledger, systems: Mapping[str, System]) -> dict[str, float]:
+def label_seconds(picks: Sequence[Pick], ledger: Ledger | LabelPack, systems: Mapping[str, System]) -> dict[str, float]:
     """Return the mean wall time of the calculations of ``picks`` by system, labels and failures alike, in s.
 
     A system without any is guessed from the others, time growing with the square of the number of atoms; empty where

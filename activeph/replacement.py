@@ -49,16 +49,17 @@ def taken(state: State, step: Step) -> frozenset[tuple[str, str]]:
 def request(loop: Loop, state: State, step: Step, n: int, labelled: Sequence[Pick]) -> Request:
     """Return the wish of a step for ``n`` candidates beside those that are labelled already."""
     states = member_paths(loop, Step(step.arm, step.repeat, step.round - 1))
-    blocks = dataset_of(loop, labelled).blocks
+    selector = loop.campaign.arms[step.arm].select
+    blocks = dataset_of(loop, labelled).blocks if selector.needs_model else ()
     wave = _wave(state, step) if step in state.picks else 0
-    needs_facts = getattr(loop.campaign.arms[step.arm].select, "needs_facts", False)
-    seconds = label_seconds(labelled, loop.ledger, loop.systems) if needs_facts else {}
+    needs_facts = getattr(selector, "needs_facts", False)
+    seconds = label_seconds(labelled, loop.labels, loop.systems) if needs_facts else {}
     return Request(step, n, taken(state, step), states, blocks, wave, seconds)
 
 
 def _failed(loop: Loop, state: State, step: Step | None) -> list[SetAside]:
     picks = (state.test or ()) if step is None else state.picks[step]
-    outcomes = [(pick, loop.ledger.get(pick.key)) for pick in picks]
+    outcomes = [(pick, loop.labels.get(pick.key)) for pick in picks]
     return [SetAside(pick, one.kind, one.message) for pick, one in outcomes if isinstance(one, Failure)]
 
 

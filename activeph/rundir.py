@@ -41,6 +41,11 @@ class RunDirectory:
         return self.root / "labels"
 
     @property
+    def pack(self) -> Path:
+        """A copy of what training reads of the labels; it may be deleted and is made again."""
+        return self.root / "labels.pack"
+
+    @property
     def report(self) -> Path:
         """Pictures and tables."""
         return self.root / "report"
@@ -50,9 +55,14 @@ class RunDirectory:
         """Targets of the test set."""
         return self.root / "test" / "truth.npz"
 
+    @property
+    def systems(self) -> Path:
+        """What is computed of crystals before the first round, from files and labels."""
+        return self.root / "systems"
+
     def system(self, name: str) -> Path:
         """Force constants of one system, readable by phonopy."""
-        return self.root / "systems" / name / "phonopy_params.yaml"
+        return self.systems / name / "phonopy_params.yaml"
 
     def round(self, arm: str, repeat: int, number: int) -> Path:
         """Directory of one round of one repeat of an arm."""

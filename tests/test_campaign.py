@@ -226,6 +226,37 @@ def test_a_label_removed_from_a_finished_campaign_comes_back(finished: Path, tmp
     assert outcome(tmp_path) == outcome(finished)
 
 
+def test_a_resumed_campaign_opens_no_record_that_it_has_read_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = {"labels": 16, "initial": 8, "batch": 8, "repeats": 1}
+    run(tmp_path, budget=budget)
+    before = outcome(tmp_path)
+    journal = tmp_path / "run" / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    opened: list[str] = []
+    get = Ledger.get
+
+    def watched(self: Ledger, key: str) -> Any:
+        opened.append(key)
+        return get(self, key)
+
+    monkeypatch.setattr(Ledger, "get", watched)
+    for event in ("train", "select"):  # where training, and where choosing, comes next
+        cut = next(n for n, line in enumerate(lines) if f'"event":"{event}"' in line and '"round":1' in line)
+        journal.write_text("".join(lines[:cut]))
+        opened.clear()
+        run(tmp_path, budget=budget)
+        assert outcome(tmp_path) == before
+        first_round = {pick.key for step, picks in final(tmp_path).picks.items() for pick in picks if step.round == 0}
+        assert not first_round.intersection(opened)
+        assert bool(opened) == (event == "select")  # the batch itself is labelled anew
+    (tmp_path / "run" / "labels.pack").unlink()
+    journal.write_text("".join(lines[:cut]))
+    run(tmp_path, budget=budget)
+    assert outcome(tmp_path) == before
+
+
 def test_a_goal_ends_a_trajectory_early(tmp_path: Path) -> None:
     run(tmp_path, budget={"labels": 16, "initial": 8, "batch": 6, "repeats": 1, "target_error": {"band_gap": 5.0}})
     state = final(tmp_path)
