@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -48,13 +49,16 @@ class Difference:
 def open_run(campaign: Campaign, directory: RunDirectory) -> Campaign:
     """Write the resolved campaign of a new run, or check that an old run may go on with it; return the campaign.
 
-    Raises InputError where the file asks for something else than what the run was begun with.
+    As long as nothing was chosen, everything may change: what was computed of the crystals is made again from the
+    labels, which stay. Raises InputError where a run that chose something was begun with something else.
     """
     new = resolved(campaign)
     if directory.campaign.exists():
         refused = [change for change in differences(read_resolved(directory.campaign), new) if not change.allowed]
-        if refused:
+        if refused and directory.journal.exists():
             raise InputError(_refusal(refused[0], directory))
+        if refused and directory.systems.exists():
+            shutil.rmtree(directory.systems)
     write_bytes(directory.campaign, yaml.safe_dump(new, sort_keys=False, allow_unicode=True).encode())
     return campaign
 

@@ -15,6 +15,14 @@ BASE = "systems: [KBr.vasp]\nlabel: xtb\n"
 Write = Callable[[str], Path]
 
 
+def begin(write: Write, folder: Path, text: str = BASE) -> RunDirectory:
+    """Return the directory of a run that has chosen its test set."""
+    directory = RunDirectory(folder / "run")
+    open_run(load_campaign(write(text)), directory)
+    directory.journal.write_text('{"event":"test","picks":[]}\n')
+    return directory
+
+
 def test_the_resolved_file_says_everything(write: Write, folder: Path) -> None:
     directory = RunDirectory(folder / "runs" / "c")
     open_run(load_campaign(write(BASE)), directory)
@@ -64,9 +72,24 @@ def test_what_may_change(more: str, key: str, allowed: bool, write: Write) -> No
     assert found[key] is allowed
 
 
-def test_a_refused_change_is_named(write: Write, folder: Path) -> None:
+def test_until_something_is_chosen_everything_may_change(write: Write, folder: Path) -> None:
+    """A first start may end with a refusal, of imaginary modes for example, whose remedy is another campaign file."""
     directory = RunDirectory(folder / "run")
     open_run(load_campaign(write(BASE)), directory)
+    computed, label = directory.system("KBr"), directory.labels / "3f" / "label.json"
+    for path in (computed, label):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    open_run(load_campaign(write(BASE)), directory)
+    assert computed.exists()
+    open_run(load_campaign(write(BASE + "pool: 100\n")), directory)
+    assert read_resolved(directory.campaign)["pool"] == 100
+    assert not computed.exists()
+    assert label.exists()
+
+
+def test_a_refused_change_is_named(write: Write, folder: Path) -> None:
+    directory = begin(write, folder)
     before = directory.campaign.read_bytes()
     with pytest.raises(InputError) as caught:
         open_run(load_campaign(write(BASE + "pool: 100\n")), directory)
@@ -77,15 +100,13 @@ def test_a_refused_change_is_named(write: Write, folder: Path) -> None:
 
 
 def test_an_allowed_change_is_kept(write: Write, folder: Path) -> None:
-    directory = RunDirectory(folder / "run")
-    open_run(load_campaign(write(BASE)), directory)
+    directory = begin(write, folder)
     open_run(load_campaign(write(BASE + "budget: {labels: 300}\n")), directory)
     assert read_resolved(directory.campaign)["budget"]["labels"] == 300
 
 
 def test_a_moved_structure_is_the_same_but_a_changed_one_is_not(write: Write, folder: Path) -> None:
-    directory = RunDirectory(folder / "run")
-    open_run(load_campaign(write(BASE)), directory)
+    directory = begin(write, folder)
     (folder / "KBr.vasp").rename(folder / "structures" / "KBr.vasp")
     moved = write("systems: [structures/KBr.vasp]\nlabel: xtb\n")
     open_run(load_campaign(moved), directory)
@@ -98,9 +119,8 @@ def test_a_moved_structure_is_the_same_but_a_changed_one_is_not(write: Write, fo
 
 
 def test_another_version_is_refused_by_name(write: Write, folder: Path) -> None:
-    directory = RunDirectory(folder / "run")
-    campaign = load_campaign(write(BASE))
-    open_run(campaign, directory)
+    directory = begin(write, folder)
+    campaign = load_campaign(folder / "c.yaml")
     content = read_resolved(directory.campaign)
     content["versions"]["torch"] = "1.0"
     directory.campaign.write_text(yaml.safe_dump(content))
