@@ -15,7 +15,10 @@ from activeph.records import Block, IntArray
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Structures as one graph without edges between them; every pair of atoms is held once."""
+    """Structures as one graph without edges between them; every pair of atoms is held once.
+
+    A graph made for networks that read its moments alone has no pairs.
+    """
 
     species: Tensor  # [A] atomic numbers
     structure: Tensor  # [A] index of the structure an atom belongs to
@@ -41,13 +44,24 @@ class Graph:
 def block_graph(block: Block, finder: NeighbourFinder) -> Graph:
     """Return all configurations of a block as one graph; single precision, the vectors rounded last."""
     edges = finder.edges(block)
+    return replace(
+        atoms_graph(block),
+        i=torch.from_numpy(edges.i),
+        j=torch.from_numpy(edges.j),
+        vectors=torch.from_numpy(edges.vectors.astype(np.float32)),
+    )
+
+
+def atoms_graph(block: Block) -> Graph:
+    """Return all configurations of a block as one graph without pairs."""
     n_structures, n_atoms = block.species.shape
+    nothing = torch.zeros(0, dtype=torch.int64)
     return Graph(
         torch.from_numpy(np.array(block.species, dtype=np.int64).reshape(-1)),
         torch.arange(n_structures).repeat_interleave(n_atoms),
-        torch.from_numpy(edges.i),
-        torch.from_numpy(edges.j),
-        torch.from_numpy(edges.vectors.astype(np.float32)),
+        nothing,
+        nothing,
+        torch.zeros(0, 3),
         n_structures,
     )
 

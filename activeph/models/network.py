@@ -21,7 +21,7 @@ from activeph.models.network_predictor import Member, NetworkPredictor
 from activeph.models.network_state import load_weights, read_state, recorded_scaling, scaling_record, write_state
 from activeph.models.scaling import Scaling, fit_scaling, held_out
 from activeph.models.training import Examples, Plan, Trained, evaluate, train
-from activeph.records import Dataset, FloatArray, IntArray, System
+from activeph.records import Block, Dataset, FloatArray, IntArray, System
 
 MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in standard deviations
 USEFUL = 0.7  # an earlier state is trained on where its held-out loss is below this share of the untrained network's
@@ -55,6 +55,10 @@ class NetworkModel(Protocol):
 
     def prepare(self, graph: Graph, elements: Tensor) -> Graph:
         """Return the graph with what all members read of it, computed once."""
+        ...
+
+    def read(self, block: Block, finder: NeighbourFinder, elements: Tensor) -> Graph:
+        """Return what all members read of a block that is scored; see :class:`Preparation`."""
         ...
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from activeph.errors import InputError
-from activeph.graphs.batch import Graph, block_graph, slice_block
+from activeph.graphs.batch import Graph, slice_block
 from activeph.graphs.neighbours import CHUNK, NeighbourFinder
 from activeph.models.device import Batches
 from activeph.models.graph_network import GraphNetwork
@@ -22,10 +22,10 @@ ATOMS_ON_GPU = 40960  # of one batch there: 1024 structures of 40 atoms, enough 
 
 
 class Preparation(Protocol):
-    """What a recipe for networks does to graphs."""
+    """What a recipe for networks makes of configurations."""
 
-    def prepare(self, graph: Graph, elements: Tensor) -> Graph:
-        """Return the graph with what all members read of it, computed once."""
+    def read(self, block: Block, finder: NeighbourFinder, elements: Tensor) -> Graph:
+        """Return what all members read of a block, computed once, on the device of ``elements``."""
         ...
 
 
@@ -102,7 +102,7 @@ class NetworkPredictor:
     @torch.no_grad()
     def _outputs(self, part: Block) -> tuple[FloatArray, FloatArray]:
         """Return members' values [K, B, P] in the targets' units and their features [B, K F]."""
-        graph = self._model.prepare(block_graph(part, self._finder).to(self.device), self._members[0].elements)
+        graph = self._model.read(part, self._finder, self._members[0].elements)
         values, features = [], []
         for member in self._members:
             scaled, last = (tensor.double().cpu().numpy() for tensor in member.network(graph))

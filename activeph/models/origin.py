@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from activeph.models.base import Device
-from activeph.records import Dataset, System
+from activeph.records import Block, Dataset, System
 from activeph.section import Section
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from activeph.graphs.batch import Graph
+    from activeph.graphs.neighbours import NeighbourFinder
     from activeph.models.graph_network import GraphNetwork
     from activeph.models.network_predictor import NetworkPredictor
     from activeph.models.training import Plan
@@ -77,6 +78,12 @@ class OriginModel(Section):
     def prepare(self, graph: Graph, elements: Tensor) -> Graph:
         """Return the graph as it is: elements and distances are all that the network reads."""
         return graph
+
+    def read(self, block: Block, finder: NeighbourFinder, elements: Tensor) -> Graph:
+        """Return configurations to score as the graph that all members read."""
+        from activeph.graphs.batch import block_graph
+
+        return block_graph(block, finder).to(elements.device)
 
     def plan(self, n_trained: int) -> Plan:
         """Return the training plan for a number of labels."""
