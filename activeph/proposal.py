@@ -187,6 +187,7 @@ def _facts(
         temperatures=np.concatenate(parts),
         seconds=np.array([request.seconds.get(name, np.nan) for name in pools.names]),
         targets=campaign.targets,
+        hosts=tuple(systems[name].host for name in pools.names),
     )
 
 

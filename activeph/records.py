@@ -98,6 +98,7 @@ class Facts:
     temperatures: NDArray[np.float32]  # [S] K, NaN where the sampler knows none
     seconds: FloatArray  # [C] expected time of one label, NaN where nothing is known
     targets: tuple[str, ...]  # [P] what the columns of predictions are
+    hosts: tuple[str, ...] = ()  # [C] the crystal that each system is a defect of, else ""; may be left out
 
     def __len__(self) -> int:
         return len(self.systems)

@@ -11,7 +11,7 @@ from pydantic import Field
 from activeph.records import Facts, FloatArray, IntArray, Prediction
 from activeph.section import wrong_value
 from activeph.select.base import FeatureArray, Known
-from activeph.select.wrapping import WrappingSelector, apportion, refuse_unknown, select_by_groups
+from activeph.select.wrapping import WrappingSelector, apportion, given, refuse_unknown, select_by_groups
 
 
 class CostAwareSelector(WrappingSelector):
@@ -26,8 +26,8 @@ class CostAwareSelector(WrappingSelector):
 
     kind: Literal["cost-aware"] = "cost-aware"
     seconds: dict[str, Annotated[float, Field(gt=0, strict=False)]] = {}
-    """Time of one label by system, in any unit; default: the mean of those made so far, systems without labels by the
-    square of their number of atoms."""
+    """Time of one label by system, in any unit, a crystal's being that of its defects too; default: the mean of those
+    made so far, systems without labels by the square of their number of atoms."""
 
     def check(self, known: Known) -> None:
         """Raise ``wrong_value`` where a time is given for a system that the campaign does not have, or not for all."""
@@ -63,6 +63,5 @@ class CostAwareSelector(WrappingSelector):
 
     def _times(self, facts: Facts) -> FloatArray:
         """Return the time of a label of each system; ones where a time is missing, so that none is favoured."""
-        given = [self.seconds.get(name, np.nan) for name in facts.names]
-        times = np.array(given) if self.seconds else facts.seconds
+        times = given(facts, self.seconds, np.nan) if self.seconds else facts.seconds
         return times if np.all(times > 0) else np.ones(len(times))

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from activeph.records import Facts, FloatArray, IntArray, Prediction
 from activeph.section import wrong_value
 from activeph.select.base import FeatureArray, Known
-from activeph.select.wrapping import WrappingSelector, apportion, refuse_unknown, select_by_groups
+from activeph.select.wrapping import WrappingSelector, apportion, given, refuse_unknown, select_by_groups
 
 Share = Annotated[float, Field(ge=0, strict=False)]
 Kelvin = Annotated[float, Field(gt=0, strict=False)]
@@ -29,7 +29,8 @@ class QuotaSelector(WrappingSelector):
     by: tuple[Literal["system", "temperature"], ...] = Field(("system", "temperature"), strict=False, min_length=1)
     """What groups are made of: system, temperature, or both."""
     systems: dict[str, Share] = {}
-    """Shares of systems relative to one another, by name; those not named have 1, and 0 is only taken at need."""
+    """Shares of systems relative to one another, by name; a crystal's is that of each of its defects too. Those not
+    named have 1, and 0 is only taken at need."""
     temperatures: dict[Kelvin, Share] = {}
     """Shares of temperatures in K relative to one another; those not named have 1, and 0 is only taken at need."""
 
@@ -71,10 +72,8 @@ class QuotaSelector(WrappingSelector):
         names, inverse = np.unique(systems.astype(np.int64) * len(known) + codes, return_inverse=True)
         order = np.argsort(inverse, kind="stable")
         groups = np.split(order, np.cumsum(np.bincount(inverse, minlength=len(names)))[:-1])
-        shares = [
-            self.systems.get(facts.names[code // len(known)], 1.0) * self._temperature_share(known[code % len(known)])
-            for code in names
-        ]
+        of_systems = given(facts, self.systems, 1.0)
+        shares = [of_systems[code // len(known)] * self._temperature_share(known[code % len(known)]) for code in names]
         return list(groups), np.array(shares)
 
     def _temperature_share(self, kelvin: float) -> float:

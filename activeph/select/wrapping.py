@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -80,6 +80,14 @@ def facts_of(name: str, pool: Prediction | Facts | int) -> Facts:
             "temperature each candidate has."
         )
     return facts
+
+
+def given(facts: Facts, values: Mapping[str, float], default: float) -> FloatArray:
+    """Return what a key says of each system [C]: under its own name, or that of the crystal it is a defect of."""
+    hosts = facts.hosts or facts.names
+    return np.array(
+        [values.get(name, values.get(host, default)) for name, host in zip(facts.names, hosts, strict=True)]
+    )
 
 
 def select_by_groups(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -137,6 +139,18 @@ def test_times_may_be_given_and_unknown_ones_favour_nobody() -> None:
         selector = load_kind("selectors", "cost-aware").model_validate({"using": "random", **settings_})
         chosen = selector.select(facts, np.empty((0, 0)), 20, np.random.default_rng(0))
         assert np.sum(facts.systems[chosen] == 0) == cheap
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings_"),
+    [("quota", {"by": ["system"], "systems": {"KBr": 3}}), ("cost-aware", {"seconds": {"KBr": 1, "Ag3SBr": 9}})],
+)
+def test_what_is_said_of_a_crystal_holds_for_its_defects(kind: str, settings_: dict[str, object]) -> None:
+    facts = make_facts({(0, 300.0): 50, (1, 300.0): 50})
+    facts = replace(facts, names=("KBr-vacancy-K1", "Ag3SBr"), hosts=("KBr", ""))
+    selector = load_kind("selectors", kind).model_validate({"using": "random", **settings_})
+    chosen = selector.select(facts, np.empty((0, 0)), 20, np.random.default_rng(0))
+    assert np.sum(facts.systems[chosen] == 0) == 15
 
 
 def make_ladder() -> Prediction:
