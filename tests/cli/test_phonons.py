@@ -58,7 +58,7 @@ def test_each_arm_shows_its_amplitudes_and_refusals(tmp_path: Path) -> None:
 def test_renormalised_force_constants_of_the_run_are_used(tmp_path: Path) -> None:
     path = _campaign(tmp_path, warm={"kind": "phonon", "imaginary": "renormalise"})
     said = _said(path, "--output", str(tmp_path / "run"))
-    assert "renormalised at 300 K but got none" in said
+    assert "renormalised force constants at 300 K but got none" in said
     system = load_system("KBr", DATA / "KBr.vasp", [2, 2, 2], DATA / "phonopy_params.yaml")
     folder = tmp_path / "run" / "systems" / "KBr"
     folder.mkdir(parents=True)
