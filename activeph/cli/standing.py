@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ def standing(directory: RunDirectory) -> dict[str, Any]:
     status = "complete" if complete else "running" if driver else "stopped"
     aside = [each for gone in state.set_aside.values() for each in gone]
     left = _left(arms, state, outcomes, campaign)
-    rate = _throughput(attempts, bool(driver))
+    rate = _throughput(attempts, driver)
     return {
         "schema": SCHEMA,
         "name": campaign.get("name"),
@@ -144,15 +145,29 @@ def _left(
     return wanted + size - sum(outcomes.get(key) == "label" for key in test)
 
 
-def _throughput(attempts: Attempts, is_running: bool) -> float | None:
-    """Return the labels per hour over the last calculations, training between them included; None for no labels."""
-    recent = [one for one in attempts if one["outcome"] not in UNFINISHED][-RECENT:]
+def _throughput(attempts: Attempts, driver: Mapping[str, Any] | None) -> float | None:
+    """Return the labels per hour over the last calculations, training between them included; None for no labels.
+
+    They are those of the present driver once it has made any: the time while none ran tells nothing.
+    """
+    known = [one for one in attempts if one["outcome"] not in UNFINISHED][-RECENT:]
+    begun = _begun(driver) if driver else math.inf
+    own = [one for one in known if float(one["end"]) > begun]
+    recent = own or known
     labels = sum(one["outcome"] == "label" for one in recent)
     if not labels:
         return None
-    begun = min(float(one["end"]) - float(one["seconds"]) for one in recent)
-    ended = time.time() if is_running else float(recent[-1]["end"])
-    return float(3600 * labels / max(ended - begun, 1e-3))
+    first = min(float(one["end"]) - float(one["seconds"]) for one in recent)
+    last = max([float(one["end"]) for one in recent] + ([time.time()] if own else []))
+    return float(3600 * labels / max(last - first, 1e-3))
+
+
+def _begun(driver: Mapping[str, Any]) -> float:
+    """Return when a driver began (s since 1970); infinity where it does not say."""
+    try:
+        return datetime.fromisoformat(str(driver.get("since"))).timestamp()
+    except ValueError:
+        return math.inf
 
 
 def _step(state: State) -> str:

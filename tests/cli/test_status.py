@@ -6,11 +6,12 @@ import json
 import os
 import re
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from activeph.cli.standing import _jobs
+from activeph.cli.standing import _jobs, _throughput
 from activeph.execute.parsl_executor import Job
 from activeph.rundir import RunDirectory
 from activeph.state import Pick, SetAside, Step, fold, replacement_event
@@ -97,6 +98,26 @@ def test_throughput_time_left_and_cost(activeph, run: Path, monkeypatch: pytest.
     assert facts["labels_left"] == 1
     assert facts["seconds_left"] == pytest.approx(3600 / facts["labels_per_hour"])
     assert "left" in activeph("status", "runs/tiny").out
+
+
+def test_throughput_is_that_of_the_present_driver(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    monkeypatch.setattr("activeph.cli.standing.time.time", lambda: now)
+
+    def attempts(*ends: float) -> list[dict]:
+        return [{"outcome": "label", "seconds": 60.0, "end": now + end} for end in ends]
+
+    def driver(minutes: int) -> dict:
+        return {"since": datetime.fromtimestamp(now - 60 * minutes, UTC).isoformat(timespec="seconds")}
+
+    week = -7 * 24 * 3600
+    before = attempts(week, week + 60, week + 120)  # one a minute, until it was stopped a week ago
+    assert _throughput(before, None) == pytest.approx(60)
+    assert _throughput(before, driver(5)) == pytest.approx(60)
+    assert _throughput(before + attempts(-240, -120, 0), driver(5)) == pytest.approx(36)
+    assert _throughput(before + attempts(-240), driver(5)) == pytest.approx(12)  # nothing has come since
+    assert _throughput(attempts(600, 720), driver(5)) == pytest.approx(40)  # the clock was put back
+    assert _throughput([], driver(5)) is None
 
 
 def test_a_campaign_stops_at_its_core_hours_says_so_and_goes_on_with_more(activeph, folder: Path) -> None:
