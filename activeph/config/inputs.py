@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import numpy as np
@@ -16,7 +17,10 @@ CLOSEST = 0.5  # Å: nothing bonds shorter (H2 has 0.74), so two atoms this clos
 
 
 def check_inputs(campaign: Campaign) -> None:
-    """Raise InputError where a structure cannot be used, or labeler or model do not know its elements."""
+    """Raise InputError where a structure cannot be used, labeler or model do not know its elements, or no labels can be
+    put into the folder of the ledger.
+    """
+    _refuse_ledger(campaign)
     for index, section in enumerate(campaign.systems):
         unit_cell = read_unit_cell(campaign, index)
         n_atoms = len(unit_cell.numbers) * round(float(np.linalg.det(section.supercell)))
@@ -29,6 +33,18 @@ def check_inputs(campaign: Campaign) -> None:
             check = getattr(getattr(campaign, key), "check", None)
             if check is not None:
                 _checked(check, unit_cell, f"{_where(campaign, key)} cannot {verb} {section.name}")
+
+
+def _refuse_ledger(campaign: Campaign) -> None:
+    """Raise InputError where the ledger is no folder, and none that can be made."""
+    shared = campaign.ledger
+    if shared is None:
+        return
+    nearest = next(path for path in (shared, *shared.parents) if os.path.lexists(path))
+    if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
+        return
+    what = f"{shared}, which cannot be written" if nearest.is_dir() else f"the file {nearest}"
+    raise InputError(f"{_where(campaign, 'ledger')} must be a folder of labels but got {what}; choose another place")
 
 
 def read_unit_cell(campaign: Campaign, index: int) -> Configuration:

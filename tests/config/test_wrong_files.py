@@ -265,6 +265,14 @@ WRONG = {
         "c.yaml:2: label cannot label ThO: label.kind xtb (GFN2-xTB) must have elements up to radon but got Th; "
         "use another label.kind.",
     ),
+    "file as ledger": (
+        BASE + "ledger: Cu.vasp\n",
+        "c.yaml:3: ledger must be a folder of labels but got the file {folder}/Cu.vasp; choose another place",
+    ),
+    "ledger below a file": (
+        BASE + "ledger: Cu.vasp/labels\n",
+        "c.yaml:3: ledger must be a folder of labels but got the file {folder}/Cu.vasp; choose another place",
+    ),
     "empty structure": (
         "systems: [empty.cif]\nlabel: xtb\n",
         "c.yaml:1: systems[0].structure must hold data but got the empty file {folder}/empty.cif; write it again",
