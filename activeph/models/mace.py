@@ -103,6 +103,17 @@ class MaceModel(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _products_have_coefficients(self) -> Self:
+        if self.angular == 4 and self.correlation > 2:
+            raise wrong_value(
+                "must be at most 2 where angular is 4: e3nn knows no coefficients of larger products",
+                "lower it, or angular to 3",
+                str(self.correlation),
+                ("correlation",),
+            )
+        return self
+
     def check(self, configuration: Configuration) -> None:
         """Raise InputError where the foundation model cannot be used or does not know an element."""
         if self.foundation is not None:

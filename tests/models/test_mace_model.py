@@ -417,6 +417,9 @@ def test_keys_that_contradict_one_another(tmp_path: Path) -> None:
         MaceModel(foundation=path, cutoff=6.0)
     with pytest.raises(ValidationError, match="needs the file of a foundation model"):
         MaceModel(replay=path)
+    with pytest.raises(ValidationError, match="must be at most 2 where angular is 4"):
+        MaceModel(angular=4, correlation=3)
+    MaceModel(angular=4, correlation=2)
 
 
 # memory
