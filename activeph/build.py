@@ -18,7 +18,7 @@ from activeph.preparation import prepare_systems
 from activeph.progress import Progress
 from activeph.recovery import missing_records
 from activeph.rundir import RunDirectory, write_bytes
-from activeph.state import fold
+from activeph.state import Fold, fold
 from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger, ledger_of
 from activeph.store.lock import DirectoryLock
@@ -38,7 +38,8 @@ def run_campaign(path: Path, output: Path | None, progress: Progress) -> str:
         campaign = open_run(campaign, directory)
         journal = Journal(directory.journal)
         ledger = _open_ledger(campaign, directory)
-        state = fold(journal.events())
+        memory = Fold()
+        state = memory.after(journal.events())
         is_whole = (directory.report / "report.html").exists() and not missing_records(state, ledger)
         if is_whole and is_complete(campaign, state):
             return f"{campaign.name} is complete: nothing to do.\n{_conclude(directory)}"
@@ -47,7 +48,7 @@ def run_campaign(path: Path, output: Path | None, progress: Progress) -> str:
         try:
             with campaign.execute.start(directory.root / "jobs") as workers:
                 systems = prepare_systems(Means(campaign, directory, ledger, workers, progress))
-                run_rounds(Loop(campaign, systems, directory, journal, ledger, workers, progress))
+                run_rounds(Loop(campaign, systems, directory, journal, ledger, workers, progress, memory))
         except ActivephError as reason:
             with suppress(OSError):  # what cannot be written any more may be the very reason
                 write_bytes(directory.stopped, f"{reason}\n".encode())

@@ -37,6 +37,12 @@ def _component(number: int) -> Callable[[Label], float]:
     return lambda label: float(label.stress[number])
 
 
+def _mean_of_three(stress: FloatArray) -> float:
+    """Return the mean of the first three components; NumPy's own mean gives the same digits in ten times the time."""
+    xx, yy, zz = stress[:3].tolist()
+    return float((xx + yy + zz) / 3)
+
+
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
@@ -49,7 +55,7 @@ TARGETS: dict[str, Target] = {
             "eV/Å³",
             "GPa",
             EV_PER_A3_IN_GPA,
-            lambda label: float(np.mean(label.stress[:3])),
+            lambda label: _mean_of_three(label.stress),
         ),
         *(
             Target(name, "eV/Å³", "GPa", EV_PER_A3_IN_GPA, _component(number))

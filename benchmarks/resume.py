@@ -1,9 +1,11 @@
-"""A campaign with 100 000 labels, resumed: how long until the first new calculation begins? Prints one JSON object.
+"""A campaign with 100 000 labels, resumed: how long until work begins? Prints one JSON object.
 
-``python benchmarks/resume.py [N]``: two arms of two repeats, N labels of 40 atoms in all (default 100 000), rounds of
-N / 100 labels per repeat, stopped where batches of 250 of the next round are chosen and none is calculated. The run
-directory is made by hand (its labels share one file of arrays), then ``activeph run`` is started and watched until its
-calculator is called. Seconds are those of the clock and of the driver's processor; opening the ledger is timed alone.
+``python benchmarks/resume.py [N]``: two arms of two repeats (one selects by LCMD), N labels of 40 atoms in all (default
+100 000) in 25 rounds, stopped at three places: where the batches of the next round are to be chosen, where they are
+chosen and none is calculated, and where they are labelled and nothing is trained. The run directory is made by hand
+(its labels share one file of arrays), then ``activeph run`` is started and watched until it hands its first task to a
+worker. Seconds are those of the clock and of the driver's processor. Each place is measured three times: without the
+pack of labels, with the pack that the first start has left, and once more. Opening the ledger is timed alone.
 """
 
 from __future__ import annotations
@@ -16,29 +18,29 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-ROUNDS, BATCH = 25, 250
+ROUNDS = 25
+PLACES = [(arm, repeat) for repeat in (0, 1) for arm in ("phonon", "random")]
 CU3AU = "Cu3Au\n1.0\n3.75 0 0\n0 3.75 0\n0 0 3.75\nAu Cu\n1 3\nDirect\n0 0 0\n0 0.5 0.5\n0.5 0 0.5\n0.5 0.5 0\n"
-CALCULATOR = '''
-import os, pathlib, time
-from ase.calculators.emt import EMT
+DRIVER = """
+import pathlib, sys, time
+from activeph.execute.processes import _Process
+
+sign = pathlib.Path(sys.argv.pop(1))
 
 
-class Watched(EMT):
-    """Says when it is called first, and then takes its time."""
+def submit(self, *arguments):
+    sign.touch()
+    time.sleep(600)
 
-    def __init__(self, sign):
-        super().__init__()
-        self.sign = pathlib.Path(sign)
 
-    def calculate(self, *args, **kwargs):
-        if (self.sign.parent / "watch").exists():
-            self.sign.touch()
-            time.sleep(600)
-        super().calculate(*args, **kwargs)
-'''
+_Process.submit = submit
+from activeph.cli.main import main
+main()
+"""
 OPEN = """
 import resource, sys, time
 from pathlib import Path
@@ -54,14 +56,13 @@ def campaign_file(folder: Path, n: int) -> Path:
     """Write the campaign: initial sets and batches of the same size, one round more than there are labels."""
     batch = n // 4 // ROUNDS
     (folder / "Cu3Au.vasp").write_text(CU3AU)
-    (folder / "watched_calculator.py").write_text(CALCULATOR)
     path = folder / "campaign.yaml"
     path.write_text(
         f"""systems: [{{structure: Cu3Au.vasp, supercell: [1, 2, 5]}}]
-label: {{kind: ase, calculator: "watched_calculator:Watched", arguments: {{sign: {folder}/sign}}}}
+label: {{kind: ase, calculator: "ase.calculators.emt:EMT"}}
 targets: [energy_per_atom, hydrostatic_stress]
 arms:
-  phonon: {{sample: phonon, select: random}}
+  phonon: {{sample: phonon, select: lcmd}}
   random: {{sample: random, select: random}}
 model: {{kind: modes, members: 2}}
 budget: {{labels: {n // 4 + batch}, initial: {batch}, batch: {batch}, repeats: 2}}
@@ -72,72 +73,74 @@ test: {{n: 20}}
     return path
 
 
-def start(folder: Path, path: Path) -> subprocess.Popen[bytes]:
-    """Start the driver with the calculator on its path."""
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
-    command = [sys.executable, "-c", "from activeph.cli.main import main; main()", "run", str(path)]
-    return subprocess.Popen([*command, "--output", str(folder / "run")], env=environment, stderr=subprocess.DEVNULL)
+def command(folder: Path, path: Path) -> list[str]:
+    """Return the arguments of ``activeph run``."""
+    return ["run", str(path), "--output", str(folder / "run")]
 
 
 def begin(folder: Path, path: Path) -> None:
-    """Let the campaign prepare its crystal and choose, but not label: the calculator is stopped when asked."""
-    driver = start(folder, path)
-    while (
-        not (folder / "run" / "journal.jsonl").exists()
-        or "select" not in (folder / "run" / "journal.jsonl").read_text()
-    ):
+    """Let the campaign prepare its crystal and choose its test set; then stop it."""
+    journal = folder / "run" / "journal.jsonl"
+    program = "from activeph.cli.main import main; main()"
+    driver = subprocess.Popen([sys.executable, "-c", program, *command(folder, path)], stderr=subprocess.DEVNULL)
+    while not journal.exists() or "select" not in journal.read_text():
         assert driver.poll() is None
         time.sleep(0.1)
     driver.kill()
     driver.wait()
 
 
-def fill(folder: Path, n: int) -> None:
+class Records:
+    """Makes records of one label under many keys."""
+
+    def __init__(self, folder: Path) -> None:
+        from activeph.records import Configuration, Label
+        from activeph.store.ledger import Ledger
+        from activeph.store.records_io import ARRAYS_NAME, LABEL_NAME, write_outcome
+
+        rng = np.random.default_rng(0)
+        self._ledger, self._arrays, self._name = Ledger(folder / "run" / "labels"), folder / ARRAYS_NAME, LABEL_NAME
+        numbers, bands = np.repeat([79, 29], [10, 30]), rng.normal(size=(1, 1, 250))
+        cell = np.diag([3.75, 7.5, 18.75])
+        configuration = Configuration(numbers, rng.random((40, 3)) @ cell, cell)
+        facts = {"code": "emt", "wall_time": 1.0}
+        forces = rng.normal(size=(40, 3))
+        label = Label(configuration, -1.0, forces, np.zeros(6), 1.0, 1.0, 0.0, 1.0, bands, bands, facts)
+        write_outcome(folder, "KEY", configuration, label)
+        self._text = (folder / LABEL_NAME).read_text()
+
+    def add(self, key: str) -> None:
+        directory = self._ledger.directory(key)
+        if not directory.exists():
+            directory.mkdir(parents=True)
+            os.link(self._arrays, directory / self._arrays.name)
+            (directory / self._name).write_text(self._text.replace('"KEY"', f'"{key}"'))
+
+
+def fill(folder: Path, n: int, records: Records) -> None:
     """Write the finished rounds into journal and ledger."""
-    from activeph.records import Configuration, Label
-    from activeph.store.ledger import Ledger
-    from activeph.store.records_io import ARRAYS_NAME, LABEL_NAME, write_outcome
-
-    rng = np.random.default_rng(0)
-    journal, ledger = folder / "run" / "journal.jsonl", Ledger(folder / "run" / "labels")
-    model = folder / "record"
-    model.mkdir()
-    numbers, bands = np.tile([79, 29, 29, 29], 10), rng.normal(size=(1, 1, 250))
-    cell = np.diag([3.75, 7.5, 18.75])
-    configuration = Configuration(numbers, rng.random((40, 3)) @ cell, cell)
-    forces = rng.normal(size=(40, 3))
-    label = Label(configuration, -1.0, forces, np.zeros(6), 1.0, 1.0, 0.0, 1.0, bands, bands, {"code": "emt"})
-    write_outcome(model, "KEY", configuration, label)
-    text = (model / LABEL_NAME).read_text()
-    events = [json.loads(line) for line in journal.read_text().splitlines()]
-    test = next(event for event in events if event["event"] == "test")
-
-    def record(key: str) -> None:
-        directory = ledger.directory(key)
-        directory.mkdir(parents=True)
-        os.link(model / ARRAYS_NAME, directory / ARRAYS_NAME)
-        (directory / LABEL_NAME).write_text(text.replace('"KEY"', f'"{key}"'))
-
+    rng = np.random.default_rng(1)
+    journal = folder / "run" / "journal.jsonl"
+    test = next(event for event in map(json.loads, journal.read_text().splitlines()) if event["event"] == "test")
     for pick in test["picks"]:
-        record(pick["key"])
+        records.add(pick["key"])
     lines = [test]
     batch = n // 4 // ROUNDS
-    metrics = {"labels": 0, "targets": {}}
     for number in range(ROUNDS):
-        places = [(arm, repeat) for repeat in (0, 1) for arm in ("phonon", "random")]
-        for arm, repeat in places:
+        for arm, repeat in PLACES:
             keys = [rng.bytes(12).hex() for _ in range(batch)]
             for key in keys:
-                record(key)
+                records.add(key)
+            fixed = {"system": "Cu3Au", "temperature": 300.0, "uncertainty": None}
+            names = [f"{arm}-{repeat}-{number}-{i}" for i in range(batch)]
             picks = [
-                {"id": f"{arm}-{repeat}-{number}-{i}", "system": "Cu3Au", "index": i, "temperature": 300.0, "key": key}
-                | {"uncertainty": None}
-                for i, key in enumerate(keys)
+                {"id": name, "index": i, "key": key} | fixed
+                for i, (name, key) in enumerate(zip(names, keys, strict=True))
             ]
             step = {"arm": arm, "repeat": repeat, "round": number}
             lines.append({"event": "select", **step, "pool_size": 2 * batch, "picks": picks})
             lines += [{"event": name, **step} for name in ("label", "train")]
-            lines.append({"event": "evaluate", **step, "metrics": metrics})
+            lines.append({"event": "evaluate", **step, "metrics": {"labels": 0, "targets": {}}})
         print(f"{4 * (number + 1) * batch} of {n} labels written", file=sys.stderr)
     journal.write_text("".join(f"{json.dumps(line, separators=(',', ':'))}\n" for line in lines))
 
@@ -148,9 +151,8 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def choose(folder: Path, path: Path) -> None:
-    """Write the batches of the next round into the journal, as the campaign would choose them at random."""
-    sys.path.insert(0, str(folder))
+def choose(folder: Path, path: Path) -> list[str]:
+    """Write the batches of the next round into the journal, chosen at random; return their keys."""
     from activeph.config import load_campaign
     from activeph.execute.serial import SerialWorkers
     from activeph.loop import Loop, picks_at, step_pools
@@ -167,30 +169,46 @@ def choose(folder: Path, path: Path) -> None:
     ledger, journal, workers = Ledger(directory.labels), Journal(directory.journal), SerialWorkers()
     systems = prepare_systems(Means(campaign, directory, ledger, workers, NoProgress()))
     loop = Loop(campaign, systems, directory, journal, ledger, workers, NoProgress())
-    for arm in campaign.arms:
-        for repeat in range(campaign.budget.repeats):
-            step = Step(arm, repeat, ROUNDS)
-            pools = step_pools(loop, step)
-            chosen = choose_at_random(1, pools, BATCH, ())
-            journal.append(selection_event(step, picks_at(loop, pools, chosen, None), campaign.pool, None))
+    keys = []
+    for arm, repeat in PLACES:
+        step = Step(arm, repeat, ROUNDS)
+        pools = step_pools(loop, step)
+        picks = picks_at(loop, pools, choose_at_random(1, pools, campaign.budget.batch, ()), None)
+        journal.append(selection_event(step, picks, campaign.pool, None))
+        keys += [pick.key for pick in picks]
+    return keys
 
 
-def resume(folder: Path, path: Path) -> list[dict[str, float]]:
-    """Start the campaign twice; time each start until a worker calls the calculator. The first may find cold caches."""
-    measured = []
-    for _ in range(2):
-        sign = folder / "sign"
-        sign.unlink(missing_ok=True)
-        begun = time.perf_counter()
-        driver = start(folder, path)
-        while not sign.exists():
-            assert driver.poll() is None
-            time.sleep(0.01)
-        seconds, cpu = time.perf_counter() - begun, cpu_seconds(driver.pid)
-        measured.append({"seconds": seconds, "driver_cpu_seconds": cpu, "load": os.getloadavg()[0]})
-        driver.kill()
-        driver.wait()
-    return measured
+def labelled(folder: Path) -> None:
+    """Write into the journal that the batches are labelled."""
+    with (folder / "run" / "journal.jsonl").open("a") as stream:
+        for arm, repeat in PLACES:
+            line = {"event": "label", "arm": arm, "repeat": repeat, "round": ROUNDS}
+            stream.write(f"{json.dumps(line, separators=(',', ':'))}\n")
+
+
+def resume(folder: Path, path: Path) -> dict[str, dict[str, float]]:
+    """Start the campaign three times; time each start until its first task. Only the first finds no pack of labels."""
+    (folder / "run" / "labels.pack").unlink(missing_ok=True)
+    return {name: _resumed_once(folder, path) for name in ("without_pack", "with_pack", "again")}
+
+
+def _resumed_once(folder: Path, path: Path) -> dict[str, float]:
+    sign = folder / "sign"
+    sign.unlink(missing_ok=True)
+    begun = time.perf_counter()
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(sign), *command(folder, path)], stderr=subprocess.DEVNULL
+    )
+    while not sign.exists():
+        assert driver.poll() is None
+        time.sleep(0.01)
+    seconds, cpu = time.perf_counter() - begun, cpu_seconds(driver.pid)
+    memory = Path(f"/proc/{driver.pid}/status").read_text().partition("VmHWM:")[2].split()[0]
+    driver.kill()
+    driver.wait()
+    load = os.getloadavg()[0]
+    return {"seconds": seconds, "driver_cpu_seconds": cpu, "megabytes": int(memory) / 1024, "load": load}
 
 
 def main() -> None:
@@ -199,19 +217,25 @@ def main() -> None:
     try:
         path = campaign_file(folder, n)
         begin(folder, path)
-        fill(folder, n)
-        choose(folder, path)
-        (folder / "watch").touch()
+        records = Records(folder)
+        fill(folder, n, records)
         answer = subprocess.run(
             [sys.executable, "-c", OPEN, str(folder / "run" / "labels")], capture_output=True, text=True, check=True
         ).stdout.split()
-        opened = dict(zip(("records", "seconds", "cpu_seconds", "megabytes"), map(float, answer), strict=True))
-        result = {
+        result: dict[str, Any] = {
             "benchmark": "resume",
             "labels": n,
-            "open_ledger": opened,
-            "until_first_calculation": resume(folder, path),
+            "open_ledger": dict(
+                zip(("records", "seconds", "cpu_seconds", "megabytes"), map(float, answer), strict=True)
+            ),
+            "until_work": {"choosing": resume(folder, path)},
         }
+        keys = choose(folder, path)
+        result["until_work"]["labelling"] = resume(folder, path)
+        for key in keys:
+            records.add(key)
+        labelled(folder)
+        result["until_work"]["training"] = resume(folder, path)
         print(json.dumps(result, indent=1), flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

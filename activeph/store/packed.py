@@ -54,9 +54,9 @@ class LabelPack:
         stamp = self._stamp(key)
         if stamp is None:
             return self._ledger.get(key)
-        place = self._places.get(key)
-        if place is not None and place[0].stamp(place[1]) == stamp:
-            return place[0].label(place[1])
+        frame, row = self._places.get(key, (None, 0))
+        if frame is not None and frame.stamps[row] == stamp:
+            return frame.label(row)
         known = self._fresh.get(key)
         if known is not None and known[0] == stamp:
             return known[1]
@@ -97,7 +97,7 @@ class LabelPack:
 
     def _rewrite(self) -> None:
         """Write one frame of what is current, where most of the file is not."""
-        current = {key: (place[0].stamp(place[1]), place[0].label(place[1])) for key, place in self._places.items()}
+        current = {key: (frame.stamps[row], frame.label(row)) for key, (frame, row) in self._places.items()}
         current |= self._fresh
         data = _frame(list(current), [each[0] for each in current.values()], [each[1] for each in current.values()])
         write_bytes(self._path, data)
@@ -125,19 +125,14 @@ class Frame:
 
     size: int  # bytes of the frame
     keys: Sequence[str]  # [L]
-    stamps: NDArray[np.uint64]  # [L, 3] inode, time and size of the record's file
-    edges: IntArray  # [L + 1] first atom of each
+    stamps: Sequence[Stamp]  # [L] inode, time and size of the record's file
+    edges: Sequence[int]  # [L + 1] first atom of each
     scalars: FloatArray  # [L, 6] those of records_io, and the wall time
     cells: FloatArray  # [L, 3, 3]
     stresses: FloatArray  # [L, 6]
     numbers: IntArray  # [A]
     positions: FloatArray  # [A, 3]
     forces: FloatArray  # [A, 3]
-
-    def stamp(self, row: int) -> Stamp:
-        """Return what the record's file was when the label was read."""
-        inode, time, size = self.stamps[row].tolist()
-        return inode, time, size
 
     def label(self, row: int) -> Label:
         """Return one label; its arrays are parts of the frame's."""
@@ -208,7 +203,8 @@ def _parse(data: bytes | memoryview, start: int) -> Frame | None:
     for kind, shape in shapes:
         arrays.append(np.frombuffer(body, kind, math.prod(shape), offset).reshape(shape))
         offset += arrays[-1].nbytes
-    return Frame(end + 1 + size, [key.decode() for key in arrays[0].tolist()], *arrays[1:])
+    keys, stamps, edges = (array.tolist() for array in arrays[:3])
+    return Frame(end + 1 + size, [key.decode() for key in keys], [tuple(stamp) for stamp in stamps], edges, *arrays[3:])
 
 
 def _read(path: Path) -> tuple[list[Frame], int]:
