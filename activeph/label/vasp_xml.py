@@ -75,7 +75,7 @@ def _answer(root: ElementTree.Element, calculation: ElementTree.Element, iterati
 
 def _energy(root: ElementTree.Element, calculation: ElementTree.Element) -> float:
     """Return the free energy in eV; what this element holds under PSTRESS (kB) is an enthalpy."""
-    volume = abs(np.linalg.det(_rows(calculation, "structure/crystal/varray[@name='basis']")))
+    volume = float(abs(np.linalg.det(_rows(calculation, "structure/crystal/varray[@name='basis']"))))
     pressure = float(_parameter(root, "PSTRESS", "0")) * KBAR_IN_EV_PER_A3
     return float(_text(calculation, "energy/i[@name='e_fr_energy']")) - pressure * volume
 

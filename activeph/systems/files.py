@@ -18,6 +18,7 @@ from activeph.phonons.transfer import matched_sites, transferred
 from activeph.records import FloatArray, System
 from activeph.systems.load import check_file, compact, new_phonopy, phonopy_of, system_of
 
+_SAME_MASS = 0.01  # amu, by which tables of natural masses may differ
 _COMPANIONS = ("phonopy_disp.yaml", "phonopy.yaml", "phonopy_params.yaml")
 
 
@@ -31,6 +32,7 @@ class Examination:
     sum_rule: float  # largest drift Σ_j Φ(i, j) as read; imposed since
     permutation: float  # largest Φ(i, j) - Φ(j, i)ᵀ as read; imposed since
     space_group: float  # largest distance from the crystal's symmetry after the two above; reported, not imposed
+    masses: str  # elements with other masses than the system has, which count; empty where there are none
 
     def __str__(self) -> str:
         how = f"{self.transfer}, polar" if self.polar else self.transfer
@@ -38,6 +40,7 @@ class Examination:
             f"force constants of {self.atoms} atoms ({how}); as read they miss the acoustic sum rule by "
             f"{self.sum_rule:.1%}, the order of atoms by {self.permutation:.1%} and the space group by "
             f"{self.space_group:.1%} of the largest"
+            + (f"; masses in the file are not used: set `masses` of the system to {self.masses}" if self.masses else "")
         )
 
 
@@ -70,7 +73,23 @@ def examined_force_constants(system: System, path: Path) -> tuple[System, Examin
         sum_rule=sum_rule,
         permutation=permutation,
         space_group=float(np.abs(distance).max() / np.abs(source.force_constants).max()),
+        masses=_other_masses(source, system),
     )
+
+
+def _other_masses(source: System, system: System) -> str:
+    """Return a mapping of elements to the masses (amu) that a file has for them, where the system has others."""
+    from ase.data import chemical_symbols
+
+    sites = source.primitive_atoms[matched_sites(source, system)]
+    theirs, ours = source.masses[sites], system.masses[system.primitive_atoms]
+    numbers = source.supercell.numbers[sites]
+    found = {
+        f"{chemical_symbols[Z]}: {mass:g}"
+        for Z, mass, own in zip(numbers, theirs, ours, strict=True)
+        if abs(mass - own) > _SAME_MASS
+    }
+    return "{" + ", ".join(sorted(found)) + "}" if found else ""
 
 
 def _relation(source: System, system: System) -> str:

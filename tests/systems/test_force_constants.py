@@ -195,20 +195,18 @@ def test_born_charges_follow_the_atoms(crystal: Builder, tmp_path: Path) -> None
     assert np.abs(plain - larger.force_constants).max() > 1e-3  # the dipole-dipole part matters
 
 
-@pytest.mark.parametrize("matrix", [[4, 2, 1], [[0, 1, 1], [1, 0, 1], [1, 1, 0]]])
-def test_dipoles_are_apart_in_every_shape_of_supercell(crystal: Builder, tmp_path: Path, matrix: list) -> None:
+@pytest.mark.parametrize("conventional", [True, False])
+def test_dipoles_are_apart_in_every_shape_of_supercell(crystal: Builder, tmp_path: Path, conventional: bool) -> None:
     """As many atoms as the source has, in another shape; a supercell that the source's unit cell does not divide."""
-    source = crystal("rocksalt", [2, 2, 2], cutoff=4.0)
+    source = crystal("rocksalt", [2, 1, 1], cutoff=4.0)
     polar = dataclasses.replace(source, born_charges=np.array([np.eye(3), -np.eye(3)]), dielectric=2.4 * np.eye(3))
     write_phonopy(polar, tmp_path / "phonopy_params.yaml")
-    if matrix == [4, 2, 1]:
-        structure = _structure(source, tmp_path)
-    else:
+    structure = _structure(source, tmp_path)
+    if not conventional:
         cell = source.primitive_matrix.T @ source.unit_cell.cell
-        structure = tmp_path / "primitive.extxyz"
         ase.io.write(structure, ase.Atoms("NaCl", [[0, 0, 0], cell.sum(axis=0) / 2], cell=cell, pbc=True))
-        matrix = [3, 3, 3]
-    found = load_system("other", structure, matrix, tmp_path / "phonopy_params.yaml")
+    found = load_system("x", structure, [1, 2, 1] if conventional else [2, 2, 2], tmp_path / "phonopy_params.yaml")
+    assert len(found.masses) == len(source.masses)
     phonon = phonopy_of(polar)
     for block in harmonic_modes(found).blocks[1:]:
         waves = np.linalg.inv(primitive_lattice(found).primitive_cell) @ block.q_point
@@ -315,6 +313,17 @@ def test_what_force_constants_miss_is_measured_and_imposed(crystal: Builder, tmp
     write_phonopy(system, tmp_path / "phonopy_params.yaml")
     clean = examined_force_constants(bare, tmp_path / "phonopy_params.yaml")[1]
     assert max(clean.sum_rule, clean.permutation, clean.space_group) < 1e-6
+
+
+def test_masses_of_the_file_that_are_not_used_are_told(crystal: Builder, tmp_path: Path) -> None:
+    system = crystal("perovskite")
+    heavy = dataclasses.replace(system, masses=np.where(system.supercell.numbers == 8, 18.0, system.masses))
+    write_phonopy(heavy, tmp_path / "phonopy_params.yaml")
+    for used, words in ((system, "set `masses` of the system to {O: 18}"), (heavy, "")):
+        found, report = examined_force_constants(used, tmp_path / "phonopy_params.yaml")
+        np.testing.assert_array_equal(found.masses, used.masses)
+        assert str(report).endswith(words)
+        assert ("masses" in str(report)) == bool(words)
 
 
 @pytest.mark.parametrize(("repeats", "word"), [([4, 2, 2], "folded"), ([2, 2, 1], "interpolated"), ([2, 2, 2], "same")])
