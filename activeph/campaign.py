@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from activeph.config import Campaign
+from activeph.errors import InputError
 from activeph.labelling import Losses, Obtained, obtain
 from activeph.loop import Loop, dataset_of, draw, member_paths, picks_at, refuse_absent_targets, step_pools
 from activeph.progress import Stage
@@ -76,12 +77,23 @@ def open_steps(campaign: Campaign, state: State, number: int) -> list[Step]:
 
 
 def choose_test_set(loop: Loop) -> None:
-    """Draw the frozen test set; it is labelled together with the first round."""
+    """Draw the frozen test set; it is labelled together with the first round.
+
+    Raises InputError where it takes all candidates of an arm, which finite pools allow.
+    """
     if loop.state.test is not None:
         return
     pools = test_pools(loop.campaign, loop.systems, 0)
     indices = choose_at_random(derive_seed(loop.campaign.seed, "test"), pools, loop.campaign.test.n, ())
     picks = picks_at(loop, pools, indices, None)
+    names = {(pick.system, pick.id) for pick in picks}
+    for trajectory in trajectories(loop.campaign):
+        offered = step_pools(loop, Step(*trajectory, 0))
+        if sum(offered.lengths) <= len(picks) and not len(offered.free(names)):
+            raise InputError(
+                f"test.n must leave candidates to arm {trajectory.arm} but got {len(picks)}, all that its sampler "
+                f"{offered.sampler.kind} offers; lower test.n"
+            )
     loop.journal.append({"event": "test", "picks": [asdict(pick) for pick in picks]})
 
 

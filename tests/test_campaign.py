@@ -286,6 +286,14 @@ def test_a_pool_that_runs_dry_ends_the_trajectory(tmp_path: Path) -> None:
     assert len(state.spent(Trajectory("random", 0))) == 40
 
 
+def test_a_test_set_that_takes_all_candidates_is_refused_before_anything_is_chosen(tmp_path: Path) -> None:
+    greedy = {"sample": {"kind": "replay", "file": str(DATA / "phonon.extxyz")}, "n": 500}
+    with pytest.raises(InputError, match="test.n must leave candidates to arm active but got 80, .*; lower test.n"):
+        run(tmp_path, test=greedy)
+    assert events(tmp_path) == []
+    run(tmp_path, test=greedy | {"n": 20}, budget={"labels": 8, "initial": 8, "batch": 4, "repeats": 1})
+
+
 def test_a_labeler_without_a_target_is_refused_at_its_first_label(tmp_path: Path) -> None:
     label = {"kind": "ase", "calculator": "ase.calculators.lj:LennardJones"}
     with pytest.raises(InputError, match="labeler ase must give the target band_gap but got nan in .*; remove it from"):
