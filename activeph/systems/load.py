@@ -98,6 +98,8 @@ def make_system(
         )
     try:
         phonon = new_phonopy(phonopy_atoms(unit_cell, masses), matrix, "auto", symmetry=False)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(
             f"structure of system {name!r} must be a crystal but got one that phonopy refuses ({_reason(error)}); "

@@ -33,7 +33,7 @@ def test_a_supercell_in_the_order_of_phonopy(potassium_bromide: Path) -> None:
 def test_isotopes(potassium_bromide: Path) -> None:
     system = load_system("KBr", potassium_bromide, [1, 1, 1], masses={"Br": 81.0})
     assert system.masses[1] == 81.0
-    with pytest.raises(InputError, match="masses must name elements of the crystal but got Cl; it has Br, K"):
+    with pytest.raises(InputError, match="^masses must name elements of the crystal but got Cl; it has Br, K"):
         load_system("KBr", potassium_bromide, [1, 1, 1], masses={"Cl": 35.0})
 
 
