@@ -128,11 +128,14 @@ def import_labels(ledger: Ledger, files: Sequence[Path], fingerprint: str | None
             refused.append(f"{path}: {error.message}")
             continue
         name = fingerprint or hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-        for label in labels:
+        for number, label in enumerate(labels):
             try:
+                if isinstance(label, LabelFailed):
+                    raise label
                 check_label(label)
             except LabelFailed as error:
-                refused.append(f"{label.provenance.get('source', path)}: {error.message}")
+                place = f", structure {number}" if len(labels) > 1 else ""
+                refused.append(f"{path}{place}: {error.message}")
                 continue
             label = replace(label, provenance={"code": None, **label.provenance, "fingerprint": name})
             key = label_key(label.configuration, name)

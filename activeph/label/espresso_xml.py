@@ -22,11 +22,24 @@ def read_espresso_xml(path: Path) -> tuple[Configuration, Answer]:
     try:
         root = ElementTree.parse(path).getroot()
         output = _child(root, "output")
-        if _text(output, "convergence_info/scf_conv/convergence_achieved") != "true":
-            raise LabelFailed("unconverged", f"pw.x: no convergence in {_text(output, '*/*/n_scf_steps')} iterations")
+        _check_converged(root, output)
         return _configuration(output), _answer(root, output)
     except (OSError, ElementTree.ParseError, KeyError, ValueError) as error:
         raise LabelFailed("crashed", f"{path.name} of pw.x cannot be read: {error}") from error
+
+
+def _check_converged(root: ElementTree.Element, output: ElementTree.Element) -> None:
+    """Raise LabelFailed where self-consistency was not reached.
+
+    With ``scf_must_converge = .false.`` pw.x writes that it was, so its estimate of the error is compared too, in Hartree.
+    """
+    steps = f"pw.x: no convergence in {_text(output, 'convergence_info/scf_conv/n_scf_steps')} iterations"
+    if _text(output, "convergence_info/scf_conv/convergence_achieved") != "true":
+        raise LabelFailed("unconverged", steps)
+    error = float(output.findtext("convergence_info/scf_conv/scf_error", "0"))
+    asked = float(root.findtext("input/electron_control/conv_thr", "inf"))
+    if error > asked:
+        raise LabelFailed("unconverged", f"{steps}: error {error:g} Hartree, asked {asked:g} Hartree")
 
 
 def _configuration(output: ElementTree.Element) -> Configuration:

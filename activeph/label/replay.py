@@ -12,10 +12,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from activeph.errors import LabelFailed
+from activeph.errors import InputError, LabelFailed
 from activeph.identity import SAME_POSITION, aligned, configuration_key, matching_order
 from activeph.label.fingerprint import settings_fingerprint
-from activeph.label.frames import modification_time, read_frames
+from activeph.label.frames import modification_time
+from activeph.label.result_files import read_results
 from activeph.records import Configuration, Label
 from activeph.section import InputPath, Section
 
@@ -25,7 +26,8 @@ class ReplayLabeler(Section):
 
     kind: Literal["replay"] = "replay"
     files: tuple[InputPath, ...] = Field(min_length=1, strict=False)
-    """One file or several: extended XYZ, ASE databases, anything that ASE reads with energies."""
+    """One file or several: extended XYZ, ASE databases, anything that ASE reads with energies. Calculations of which
+    VASP or pw.x says there that they did not converge are passed over."""
 
     @field_validator("files", mode="before")
     @classmethod
@@ -63,8 +65,17 @@ class ReplayLabeler(Section):
     def _index(self) -> Mapping[str, Label]:
         labels: dict[str, Label] = {}
         for path in reversed(self.files):  # the first file wins where two know a configuration
-            labels |= _by_key(read_frames(path))
+            labels |= _by_key(tuple(one for one in _results(path) if isinstance(one, Label)))
         return labels
+
+
+def _results(path: Path) -> tuple[Label | LabelFailed, ...]:
+    try:
+        return read_results(path)
+    except LabelFailed as error:
+        raise InputError(
+            f"{path} must hold labels but got a calculation that gave none ({error.message}); leave it out."
+        ) from error
 
 
 def _rounded(labels: Iterable[Label], configuration: Configuration) -> Label | None:
