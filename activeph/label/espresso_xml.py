@@ -31,7 +31,7 @@ def read_espresso_xml(path: Path) -> tuple[Configuration, Answer]:
 def _check_converged(root: ElementTree.Element, output: ElementTree.Element) -> None:
     """Raise LabelFailed where self-consistency was not reached.
 
-    With ``scf_must_converge = .false.`` pw.x writes that it was, so its estimate of the error is compared too, in Hartree.
+    With ``scf_must_converge = .false.`` pw.x writes that it was, so its error in Hartree is compared too.
     """
     steps = f"pw.x: no convergence in {_text(output, 'convergence_info/scf_conv/n_scf_steps')} iterations"
     if _text(output, "convergence_info/scf_conv/convergence_achieved") != "true":
