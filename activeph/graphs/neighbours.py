@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from activeph.graphs.memory import keep_freed_memory
-from activeph.graphs.pairs import Pairs, PairTable, search_pairs
+from activeph.graphs.pairs import Array, Pairs, PairTable, search_pairs
 from activeph.records import Block, Configuration, FloatArray, IntArray, System
 
 CHUNK = 32  # structures whose edges are found together: arrays [pairs, CHUNK] stay in the cache
@@ -58,7 +59,7 @@ class ReferenceNeighbours:
         if moved is None:
             return None
         pairs = self._pairs(moved.reaches)
-        unwrapped = positions - moved.jumps @ moved.cells if moved.jumps.any() else positions
+        unwrapped = positions if moved.jumps is None else positions - moved.jumps @ moved.cells
         parts = []
         for start in range(0, len(positions), CHUNK):
             rows = slice(start, start + CHUNK)
@@ -72,17 +73,24 @@ class ReferenceNeighbours:
         return None if moved is None else self._fill(moved)
 
     def _fill(self, moved: _Moved) -> Iterator[tuple[slice, PairTable]]:
-        n = len(moved.displacements)
+        between: dict[Pairs, Array] = {}  # of structures in equal cells
+        n = len(moved.reaches)
         for start in range(0, n, TABLE):
             rows = slice(start, min(start + TABLE, n))
             pairs = self._pairs(moved.reaches[rows])
-            cells = moved.cells if len(moved.cells) == 1 else moved.cells[rows]
-            columns = np.ascontiguousarray(moved.displacements[rows].transpose(2, 1, 0), dtype=np.float32)
-            between = pairs.vectors(self._fractional, np.eye(3)) @ cells  # [1 or B, H, 3]
-            table = PairTable(pairs, columns.shape[2], self._room)
+            if len(moved.cells) > 1:
+                between = {pairs: self._between(pairs, moved.cells[rows])}
+            elif pairs not in between:
+                between[pairs] = self._between(pairs, moved.cells)
+            table = PairTable(pairs, rows.stop - start, self._room)
             self._room = table.room
-            table.fill(columns, between.transpose(2, 1, 0).astype(np.float32))
+            table.fill(moved.displacements[:, :, rows].astype(np.float32), between[pairs])
             yield rows, table
+
+    def _between(self, pairs: Pairs, cells: FloatArray) -> Array:
+        """Return the vectors [3, H, B] in Å between the undisplaced atoms of pairs in strained cells [B, 3, 3]."""
+        fractional = pairs.vectors(self._fractional, np.eye(3))
+        return np.asarray(_placed(fractional.astype(np.float32), cells.astype(np.float32)))
 
     def _pairs(self, reaches: FloatArray) -> Pairs:
         """Return the pairs of the reference closer than any of ``reaches`` (Å): the same for the same structures."""
@@ -105,33 +113,47 @@ class ReferenceNeighbours:
             return None
         if np.all(cells == cells[:1]):
             cells = cells[:1]
-        moved = positions @ np.linalg.inv(cells) - self._fractional
+        moved = np.array(positions.transpose(2, 1, 0), dtype=np.float64, order="C")  # structures last: long loops
+        moved -= _placed(self._fractional, cells)
         moved -= moved[:, :1]  # a translation of the whole crystal changes no distance
-        jumps = np.round(moved)
-        moved -= jumps
-        moved -= np.einsum("bnx->bx", moved)[:, None] / moved.shape[1]
-        displacements = moved @ cells
+        jumps: FloatArray = np.rint(_turned(moved, np.asarray(np.linalg.inv(cells))))
+        jumped = bool(jumps.any())
+        if jumped:
+            moved -= _turned(jumps, cells)
+        moved -= moved.mean(axis=1, keepdims=True)
         deformation = np.linalg.solve(self._reference.cell, cells)
         stretch = np.linalg.svd(deformation, compute_uv=False).min(axis=1)  # [1 or B]
-        reaches = (self.cutoff + _approach(displacements)) / stretch
+        reaches = (self.cutoff + _approach(moved)) / stretch
         if not np.all(reaches <= self.cutoff * (1 + MAX_SKIN)):
             return None
-        return _Moved(displacements, jumps, cells, reaches)
+        return _Moved(moved, jumps.transpose(2, 1, 0) if jumped else None, cells, reaches)
 
 
 @dataclass(frozen=True, eq=False)
 class _Moved:
     """How configurations differ from the strained reference."""
 
-    displacements: FloatArray  # [B, N, 3] Å, without lattice jumps and translation
-    jumps: FloatArray  # [B, N, 3] cell vectors that atoms were written away
+    displacements: FloatArray  # [3, N, B] Å, without lattice jumps and translation
+    jumps: FloatArray | None  # [B, N, 3] cell vectors that atoms were written away, None where none was
     cells: FloatArray  # [B, 3, 3] Å, or [1, 3, 3] where all are equal
     reaches: FloatArray  # [B] Å; on the reference, that hold all their pairs
 
 
+def _placed(fractional: Array, cells: Array) -> Any:
+    """Return where fractional coordinates [N, 3] are in cells [B, 3, 3]: Å, [3, N, B]."""
+    return np.matmul(fractional, np.ascontiguousarray(cells.transpose(2, 1, 0)))
+
+
+def _turned(columns: FloatArray, matrices: FloatArray) -> FloatArray:
+    """Return rows x A for x in ``columns`` [3, N, B] and matrices [B, 3, 3], or [1, 3, 3] for all."""
+    if len(matrices) == 1:
+        return np.asarray(np.tensordot(matrices[0].T, columns, axes=1))
+    return np.asarray(np.einsum("xnb,xkb->knb", columns, np.ascontiguousarray(matrices.transpose(1, 2, 0))))
+
+
 def _approach(displacements: FloatArray) -> FloatArray:
     """Return by how much (Å) two atoms may have come closer [B]: the two largest displacements of each together."""
-    squares = np.einsum("bnx,bnx->bn", displacements, displacements)
+    squares = np.einsum("xnb,xnb->bn", displacements, displacements)
     last = max(squares.shape[1] - 2, 0)
     return np.asarray(np.sqrt(np.partition(squares, last, axis=1)[:, last:]).sum(axis=1))
 
@@ -157,7 +179,7 @@ class _Sheet:
         shifts = self._table.pairs.shifts
         if np.all(cells == cells[:1]):
             return np.asarray((shifts @ cells[0]).T[:, :, None])
-        return np.asarray(np.einsum("hk,bkx->xhb", shifts.astype(np.float64), cells))
+        return np.asarray(_placed(shifts.astype(np.float64), cells))
 
 
 def _join(parts: list[Edges]) -> Edges:
