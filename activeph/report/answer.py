@@ -128,7 +128,9 @@ def _errors_only(results: Results) -> str:
         errors = [metrics_record(results.truth, one.mean, one.std, results.target_names)[name]["mae"] for one in last]
         mean = sum(error or 0.0 for error in errors) / len(errors)
         finals.append(f"{arm} {_error(mean)} {TARGETS[name].printed_unit} at {_joined([one.labels for one in last])}")
-    return f"no gain shown: the baseline {results.baseline!r} has not run; {name.replace('_', ' ')} MAE: " + (
+    only = "no arm beside " if results.baseline in results.rounds else ""
+    ran = "has run" if only else "has not run"
+    return f"no gain shown: {only}the baseline {results.baseline!r} {ran}; {name.replace('_', ' ')} MAE: " + (
         "; ".join(finals) + "."
     )
 

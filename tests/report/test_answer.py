@@ -88,3 +88,8 @@ def test_unfinished_and_without_baseline(simulate: Simulate) -> None:
     assert "'random' has not run" in text
     assert "at 60 labels" in text
     assert "not finished: its budget is 90 labels" in text
+
+
+def test_a_baseline_alone_is_compared_with_nothing(simulate: Simulate) -> None:
+    text = answer(simulate({"random": lambda n: 1 / n}))
+    assert text.startswith("no gain shown: no arm beside the baseline 'random' has run; band gap MAE: random 0.0")
