@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from activeph.means import Means
 from activeph.quasi_harmonic import expanded_system
 from activeph.records import System
 from activeph.renormalisation import renormalised_system
-from activeph.sample.base import systems_of
+from activeph.sample.base import Sampler, brought, systems_of
 from activeph.systems import with_force_constants, write_phonopy
 
 
@@ -23,8 +24,22 @@ def prepare_systems(means: Means) -> Mapping[str, System]:
 
     Force constants that the labeler must give are labelled first.
     """
-    own = {section.name: _prepare(section, means) for section in means.campaign.systems}
+    guests = _guests(means)
+    own = {section.name: replace(_prepare(section, means), guests=guests) for section in means.campaign.systems}
     return own | _derived(own, means)
+
+
+def _guests(means: Means) -> tuple[int, ...]:
+    """Return the atomic numbers that samplers put in the place of the crystals' own; words that are none are theirs."""
+    from ase.data import atomic_numbers
+
+    symbols = {symbol for sampler in _samplers(means) for symbol in brought(sampler)}
+    return tuple(sorted(atomic_numbers[symbol] for symbol in symbols if symbol in atomic_numbers))
+
+
+def _samplers(means: Means) -> list[Sampler]:
+    """Return the samplers of all arms and of the test set."""
+    return [*(arm.sample for arm in means.campaign.arms.values()), means.campaign.test.sample]
 
 
 def _derived(own: Mapping[str, System], means: Means) -> dict[str, System]:
@@ -33,8 +48,7 @@ def _derived(own: Mapping[str, System], means: Means) -> dict[str, System]:
     Raises:
         InputError: one has the name of another system, or atoms that the labeler does not know.
     """
-    samplers = [*(arm.sample for arm in means.campaign.arms.values()), means.campaign.test.sample]
-    made = (system for sampler in samplers for host in own.values() for system in systems_of(sampler, host))
+    made = (system for sampler in _samplers(means) for host in own.values() for system in systems_of(sampler, host))
     found = {system.name: system for system in made if system.host}
     check = getattr(means.campaign.label, "check", None)
     for name, system in found.items():

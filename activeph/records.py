@@ -59,6 +59,13 @@ class System:
     """Quasi-harmonic cells by temperature in K"""
     host: str = ""
     """Name of the crystal that this one is with a defect; empty for crystals of their own"""
+    guests: tuple[int, ...] = ()
+    """Atomic numbers that samplers may put in the place of its own"""
+
+    @property
+    def elements(self) -> IntArray:
+        """Sorted atomic numbers that may be among its atoms, whether or not a label has them."""
+        return np.unique([*self.supercell.numbers.tolist(), *self.guests])
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from activeph.models.base import Model
+from activeph.sample.base import brought
 from activeph.section import wrong_value
 
 
@@ -28,9 +29,9 @@ def refuse_unlearnable(targets: Sequence[str], model: Model) -> None:
 def refuse_other_atoms(samplers: Mapping[str, Any], model: Model) -> None:
     """Raise a validation error where a sampler (named by its key) replaces atoms and the model cannot follow.
 
-    A sampler that does so has ``replaces_atoms``, true; a model of fixed atoms has ``keeps_atoms``, true.
+    A model of fixed atoms has ``keeps_atoms``, true.
     """
-    changing = [key for key, sampler in samplers.items() if any(_replacing(sampler))]
+    changing = [key for key, sampler in samplers.items() if brought(sampler)]
     if changing and getattr(model, "keeps_atoms", False):
         raise wrong_value(
             f"must be a model of crystals whose atoms change, as those of {changing[0]} do",
@@ -38,11 +39,3 @@ def refuse_other_atoms(samplers: Mapping[str, Any], model: Model) -> None:
             model.kind,
             ("model", "kind"),
         )
-
-
-def _replacing(sampler: Any) -> Iterator[bool]:
-    """Yield of a sampler, and of those inside it, whether it replaces atoms."""
-    yield bool(getattr(sampler, "replaces_atoms", False))
-    inner = [part.sample for part in getattr(sampler, "parts", ())]
-    for one in [*inner, *([sampler.sample] if hasattr(sampler, "sample") else [])]:
-        yield from _replacing(one)

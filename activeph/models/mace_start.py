@@ -58,7 +58,7 @@ class Start:
 def read_all(model: MaceModel, dataset: Dataset, systems: Mapping[str, System]) -> Reading:
     """Return labels, replayed structures and foundation model as MACE reads them; InputError where one is wrong."""
     species = species_of(dataset)
-    needed = np.unique(np.concatenate([*(system.supercell.numbers for system in systems.values()), *species]))
+    needed = np.unique(np.concatenate([*(system.elements for system in systems.values()), *species]))
     foundation = read_foundation(model.foundation, model.foundation_head, needed) if model.foundation else None
     again = bare_structures(model.replay) if model.replay else []
     elements = np.unique(np.concatenate([needed, *(atoms.numbers for atoms in again)])).tolist()

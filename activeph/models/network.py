@@ -214,7 +214,7 @@ def spread_factors(records: Sequence[Mapping[str, Any]]) -> FloatArray:
 
 def _elements(dataset: Dataset, systems: Mapping[str, System]) -> Tensor:
     """Return the sorted atomic numbers of all systems and labels."""
-    known = [system.supercell.numbers for system in systems.values()]
+    known = [system.elements for system in systems.values()]
     return torch.from_numpy(np.unique(np.concatenate([*known, *(block.species.ravel() for block in dataset.blocks)])))
 
 

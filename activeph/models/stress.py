@@ -149,7 +149,7 @@ class TensorFit:
 
 def fit_tensor(dataset: Dataset, systems: Mapping[str, System], seed: int) -> TensorFit:
     """Return the regression of the stress on all labels of a dataset."""
-    known = [system.supercell.numbers for system in systems.values()]
+    known = [system.elements for system in systems.values()]
     elements = np.unique(np.concatenate([*known, *(block.species.ravel() for block in dataset.blocks)]))
     blank = TensorFeatures(systems, elements)
     sums, counts = (sum(parts) for parts in zip(*map(blank.measure_centre, dataset.blocks), strict=True))

@@ -49,6 +49,13 @@ def systems_of(sampler: Sampler, host: System) -> tuple[System, ...]:
     return (host,) if made is None else made(host)
 
 
+def brought(sampler: Any) -> tuple[str, ...]:
+    """Return the elements that a sampler, or one inside it, puts in the place of a crystal's own: its ``brings``."""
+    inner = [part.sample for part in getattr(sampler, "parts", ())]
+    inner += [sampler.sample] if hasattr(sampler, "sample") else []
+    return tuple(sorted({*getattr(sampler, "brings", ()), *(symbol for one in inner for symbol in brought(one))}))
+
+
 def refused_share(pool: Pool) -> float | None:
     """Return the share of a pool's draws that guards refuse, None where a pool has no guards or does not know yet."""
     measure: Callable[[], float | None] | None = getattr(pool, "refused_share", None)

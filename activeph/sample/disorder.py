@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -26,7 +26,6 @@ class DisorderSampler(Thermal):
     """
 
     kind: Literal["disorder"] = "disorder"
-    replaces_atoms: ClassVar[bool] = True
     replace: str = Field(pattern=r"^[A-Z][a-z]?$")
     """Element whose sites are decorated, such as Br."""
     by: str = Field(pattern=r"^[A-Z][a-z]?$")
@@ -39,6 +38,11 @@ class DisorderSampler(Thermal):
     end_member_force_constants: InputPath | None = None
     """Its force constants (any phonopy file); null: those of the system. Where the system has force constants for each
     temperature (`renormalise`, quasi-harmonic expansion), give those that hold at the temperatures in use."""
+
+    @property
+    def brings(self) -> tuple[str, ...]:
+        """Elements that candidates may have beside the crystal's own."""
+        return (self.by,)
 
     def pool(self, system: System, n: int, seed: int) -> DisorderPool:
         """Return ``n`` candidates.

@@ -203,6 +203,20 @@ def test_values_do_not_depend_on_the_cut_into_blocks(kind: str, system: System) 
     np.testing.assert_allclose(got.features, expected.features[37:], atol=1e-4 * np.abs(expected.features).max())
 
 
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.values[0] != "modes"])
+def test_an_element_that_samplers_bring_is_known_before_a_label_has_it(kind: str, system: System) -> None:
+    systems = {system.name: replace(system, guests=(35,))}
+    model = make_model(kind)
+    dataset = make_dataset(system, 10, kind=kind)
+    predictor = model.load([model.fit(dataset, systems, seed) for seed in range(2)], systems)
+    block = make_block(system, 4, 1)
+    species = block.species.copy()
+    species[::2, -1] = 35
+    prediction = predictor.predict(replace(block, species=species))
+    assert np.all(np.isfinite(prediction.members))
+    assert np.all(np.isfinite(prediction.features))
+
+
 def rotated(block: Block) -> Block:
     turn = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
     turn *= np.sign(np.linalg.det(turn))
