@@ -58,12 +58,16 @@ def test_a_shipped_campaign_is_accepted_and_suits_the_schema(path: Path, schema:
         read_unit_cell(campaign, index)  # not the labeler: its code need not be installed here
 
 
-def test_the_cluster_changes_nothing_but_where_labels_are_made() -> None:
-    here, there = (
-        load_campaign(ROOT / "campaigns" / f"{name}.yaml").model_dump(exclude={"name", "execute"})
-        for name in ("ag3sbr-gpaw", "ag3sbr-gpaw-slurm")
-    )
+@pytest.mark.parametrize("code", ["gpaw", "cp2k", "espresso", "vasp"])
+def test_the_cluster_changes_nothing_but_where_labels_are_made(code: str) -> None:
+    campaigns = [load_campaign(ROOT / "campaigns" / f"ag3sbr-{code}{ending}.yaml") for ending in ("", "-slurm")]
+    here, there = (one.model_dump(exclude={"name", "execute"}) for one in campaigns)
+    for each in (here, there):
+        del each["label"]["cores"]
     assert here == there
+    assert campaigns[1].execute.kind == "slurm"
+    label, execute = campaigns[1].label, campaigns[1].execute
+    assert execute.workers_per_node == 32 // label.cores  # type: ignore[attr-defined]
 
 
 def test_vasp_is_asked_for_what_the_published_study_asked_for() -> None:
