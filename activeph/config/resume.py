@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
 import activeph
 from activeph.config.schema import Campaign
 from activeph.document import short, shown
 from activeph.errors import InputError
+from activeph.role import Role
 from activeph.rundir import RunDirectory, read_resolved, write_bytes
 
 DISTRIBUTIONS = (
@@ -54,13 +57,33 @@ def open_run(campaign: Campaign, directory: RunDirectory) -> Campaign:
     """
     new = resolved(campaign)
     if directory.campaign.exists():
-        refused = [change for change in differences(read_resolved(directory.campaign), new) if not change.allowed]
+        refused = _refused(read_resolved(directory.campaign), new, campaign)
         if refused and directory.journal.exists():
             raise InputError(_refusal(refused[0], directory))
         if refused and directory.systems.exists():
             shutil.rmtree(directory.systems)
     write_bytes(directory.campaign, yaml.safe_dump(new, sort_keys=False, allow_unicode=True).encode())
     return campaign
+
+
+def _refused(old: Mapping[str, Any], new: Mapping[str, Any], campaign: Campaign) -> list[Difference]:
+    """Return the differences that change something. How labels are computed may change as long as they stay the same:
+    a labeler's commands, cores and time limits are not in its fingerprint.
+    """
+    refused = [change for change in differences(old, new) if not change.allowed]
+    of_label = [change for change in refused if change.key.startswith(("label.", "files.label."))]
+    if of_label and _fingerprint(old) == campaign.label.fingerprint:
+        return [change for change in refused if change not in of_label]
+    return refused
+
+
+def _fingerprint(values: Mapping[str, Any]) -> str | None:
+    """Return the fingerprint of the labeler of a resolved campaign, None where it cannot be made any more."""
+    try:
+        labeler: Any = Role("labelers").validate(values.get("label"))
+        return str(labeler.fingerprint)
+    except (InputError, ValidationError, PydanticCustomError):
+        return None
 
 
 def resolved(campaign: Campaign) -> dict[str, Any]:

@@ -105,6 +105,16 @@ def test_an_allowed_change_is_kept(write: Write, folder: Path) -> None:
     assert read_resolved(directory.campaign)["budget"]["labels"] == 300
 
 
+def test_how_labels_are_computed_may_change_but_not_what(write: Write, folder: Path) -> None:
+    label = "systems: [KBr.vasp]\nlabel: {kind: files, directory: DIR, name: NAME}\n"
+    directory = begin(write, folder, label.replace("DIR", "here").replace("NAME", "hse"))
+    moved = label.replace("DIR", "there").replace("NAME", "hse")
+    open_run(load_campaign(write(moved)), directory)
+    assert read_resolved(directory.campaign)["label"]["directory"] == str(folder / "there")
+    with pytest.raises(InputError, match=r"^label.name must stay 'hse', as run was begun with, but got 'pbe'"):
+        open_run(load_campaign(write(moved.replace("hse", "pbe"))), directory)
+
+
 def test_a_moved_structure_is_the_same_but_a_changed_one_is_not(write: Write, folder: Path) -> None:
     directory = begin(write, folder)
     (folder / "KBr.vasp").rename(folder / "structures" / "KBr.vasp")
