@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from activeph.config.load import locate
 from activeph.config.schema import Campaign
 from activeph.errors import InputError
 from activeph.records import Configuration
+from activeph.sample.base import brought
 from activeph.systems.load import read_structure
 
 CLOSEST = 0.5  # Å: nothing bonds shorter (H2 has 0.74), so two atoms this close are one written twice
@@ -31,8 +33,10 @@ def check_inputs(campaign: Campaign) -> None:
             )
         for key, verb in (("label", "label"), ("model", "learn")):
             check = getattr(getattr(campaign, key), "check", None)
-            if check is not None:
-                _checked(check, unit_cell, f"{_where(campaign, key)} cannot {verb} {section.name}")
+            if check is None:
+                continue
+            for name, configuration in _versions(campaign, section.name, unit_cell):
+                _checked(check, configuration, f"{_where(campaign, key)} cannot {verb} {name}")
 
 
 def _refuse_ledger(campaign: Campaign) -> None:
@@ -45,6 +49,18 @@ def _refuse_ledger(campaign: Campaign) -> None:
         return
     what = f"{shared}, which cannot be written" if nearest.is_dir() else f"the file {nearest}"
     raise InputError(f"{_where(campaign, 'ledger')} must be a folder of labels but got {what}; choose another place")
+
+
+def _versions(campaign: Campaign, name: str, unit_cell: Configuration) -> Iterator[tuple[str, Configuration]]:
+    """Yield a crystal as it is, and with each of the elements that samplers bring, named in words."""
+    from ase.data import atomic_numbers
+
+    yield name, unit_cell
+    samplers = [*(arm.sample for arm in campaign.arms.values()), campaign.test.sample]
+    for symbol in sorted({symbol for sampler in samplers for symbol in brought(sampler)}):
+        numbers = unit_cell.numbers.copy()
+        numbers[-1] = atomic_numbers.get(symbol, numbers[-1])  # what is no element the sampler refuses
+        yield f"{name} with {symbol}", replace(unit_cell, numbers=numbers)
 
 
 def read_unit_cell(campaign: Campaign, index: int) -> Configuration:

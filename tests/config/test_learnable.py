@@ -58,6 +58,17 @@ def test_modes_are_those_of_fixed_atoms(text: str, place: str, write: Callable[[
     load_campaign(write(BASE + "model: modes-gnn\n" + text))
 
 
+def test_elements_that_samplers_bring_must_be_known_to_the_labeler(write: Callable[[str], Path]) -> None:
+    disorder = "{kind: disorder, replace: Br, by: U}"
+    text = BASE + f"arms: {{a: {{sample: {disorder}, select: random}}}}\n"
+    with pytest.raises(InputError) as error:
+        check_inputs(load_campaign(write(text)))
+    assert str(error.value).endswith(
+        "c.yaml:2: label cannot label KBr with U: label.kind xtb (GFN2-xTB) must have elements up to radon but got U; "
+        "use another label.kind."
+    )
+
+
 @pytest.mark.slow
 def test_a_foundation_model_is_looked_at_first(write: Callable[[str], Path], folder: Path) -> None:
     (folder / "text.model").write_text("no model")
