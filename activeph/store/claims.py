@@ -13,6 +13,7 @@ file system alone, is given up. Should its holder live after all, the same label
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import threading
@@ -71,7 +72,7 @@ class Claims:
         try:
             other = self._other(name)
             if other is None:
-                with _beating(path):
+                with _heart.beating(path):
                     yield None
         finally:
             with suppress(OSError):  # it dies with this process
@@ -111,7 +112,7 @@ class Claims:
         """Make a claim; False where the file system knows no symbolic links."""
         self.directory.mkdir(parents=True, exist_ok=True)
         try:
-            path.symlink_to(json.dumps(identity(), separators=(",", ":")))
+            path.symlink_to(_myself(os.getpid()))
         except OSError as error:
             if error.errno in UNSUPPORTED:
                 return False
@@ -152,18 +153,37 @@ class Claims:
         return None
 
 
-@contextmanager
-def _beating(path: Path) -> Iterator[None]:
-    """Touch a claim again and again, so that other hosts see that its holder lives."""
-    ended = threading.Event()
+@functools.lru_cache(maxsize=1)
+def _myself(pid: int) -> str:
+    """Return what the claims of this process say; made once, since every label is claimed."""
+    return json.dumps(identity(), separators=(",", ":"))
 
-    def beat() -> None:
-        while not ended.wait(BEAT_SECONDS):
-            with suppress(OSError):
-                os.utime(path, follow_symlinks=False)
 
-    threading.Thread(target=beat, daemon=True).start()
-    try:
-        yield
-    finally:
-        ended.set()
+class Heart:
+    """One thread that touches all claims of this process again and again, so that other hosts see that it lives."""
+
+    def __init__(self) -> None:
+        self._paths: set[Path] = set()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def beating(self, path: Path) -> Iterator[None]:
+        """Touch a claim while the context lasts."""
+        self._paths.add(path)
+        if self._thread is None or not self._thread.is_alive():  # a fork has no threads
+            self._thread = threading.Thread(target=self._beat, daemon=True)
+            self._thread.start()
+        try:
+            yield
+        finally:
+            self._paths.discard(path)
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(BEAT_SECONDS)
+            for path in self._paths.copy():
+                with suppress(OSError):  # it has just ended
+                    os.utime(path, follow_symlinks=False)
+
+
+_heart = Heart()

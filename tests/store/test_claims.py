@@ -119,6 +119,7 @@ def test_the_age_of_a_claim_is_told_by_the_file_system(tmp_path: Path, monkeypat
 
 def test_the_living_touch_their_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(module, "_heart", module.Heart())
     with Claims(tmp_path).hold(KEY):
         (path,) = tmp_path.iterdir()
         os.utime(path, (0, 0), follow_symlinks=False)
