@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import io
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,32 +15,10 @@ from activeph.errors import InputError
 from activeph.phonons.fit import ForceConstantFit, exchanged
 from activeph.phonons.transfer import matched_sites, transferred
 from activeph.records import FloatArray, System
+from activeph.systems.examination import Examination, other_masses
 from activeph.systems.load import check_file, compact, new_phonopy, phonopy_of, system_of
 
-_SAME_MASS = 0.01  # amu, by which tables of natural masses may differ
 _COMPANIONS = ("phonopy_disp.yaml", "phonopy.yaml", "phonopy_params.yaml")
-
-
-@dataclass(frozen=True)
-class Examination:
-    """What a file of force constants was found to be. Deviations are relative to the largest force constant."""
-
-    atoms: int  # of the supercell they were computed in
-    transfer: str  # same, folded (from a larger supercell, exact) or interpolated (from a smaller or other one)
-    polar: bool  # Born charges given: the dipole-dipole part was treated apart in an interpolation
-    sum_rule: float  # largest drift Σ_j Φ(i, j) as read; imposed since
-    permutation: float  # largest Φ(i, j) - Φ(j, i)ᵀ as read; imposed since
-    space_group: float  # largest distance from the crystal's symmetry after the two above; reported, not imposed
-    masses: str  # elements with other masses than the system has, which count; empty where there are none
-
-    def __str__(self) -> str:
-        how = f"{self.transfer}, polar" if self.polar else self.transfer
-        return (
-            f"force constants of {self.atoms} atoms ({how}); as read they miss the acoustic sum rule by "
-            f"{self.sum_rule:.1%}, the order of atoms by {self.permutation:.1%} and the space group by "
-            f"{self.space_group:.1%} of the largest"
-            + (f"; masses in the file are not used: set `masses` of the system to {self.masses}" if self.masses else "")
-        )
 
 
 def read_force_constants(system: System, path: Path) -> System:
@@ -73,23 +50,9 @@ def examined_force_constants(system: System, path: Path) -> tuple[System, Examin
         sum_rule=sum_rule,
         permutation=permutation,
         space_group=float(np.abs(distance).max() / np.abs(source.force_constants).max()),
-        masses=_other_masses(source, system),
+        masses=other_masses(source, system),
+        stated=_kind(path) == "yaml" or _companion(path) is not None,
     )
-
-
-def _other_masses(source: System, system: System) -> str:
-    """Return a mapping of elements to the masses (amu) that a file has for them, where the system has others."""
-    from ase.data import chemical_symbols
-
-    sites = source.primitive_atoms[matched_sites(source, system)]
-    theirs, ours = source.masses[sites], system.masses[system.primitive_atoms]
-    numbers = source.supercell.numbers[sites]
-    found = {
-        f"{chemical_symbols[Z]}: {mass:g}"
-        for Z, mass, own in zip(numbers, theirs, ours, strict=True)
-        if abs(mass - own) > _SAME_MASS
-    }
-    return "{" + ", ".join(sorted(found)) + "}" if found else ""
 
 
 def _relation(source: System, system: System) -> str:
@@ -140,7 +103,7 @@ def _read(system: System, path: Path) -> tuple[Any, float, float]:
         if phonon.force_constants is None:
             _solve(phonon, path)
     else:
-        companion = next((path.with_name(name) for name in _COMPANIONS if path.with_name(name).exists()), None)
+        companion = _companion(path)
         phonon, unit = _phonopy_yaml(companion) if companion else (phonopy_of(_bare(system)), "eV/angstrom^2")
         if kind == "sets":
             phonon.dataset = file_IO.parse_FORCE_SETS(path, natom=len(phonon.supercell))
@@ -190,6 +153,11 @@ def _polar_interpolated(source: System, phonon: Any, target: System) -> System:
 def _same_supercell(source: System, target: System) -> bool:
     relation = np.linalg.inv(source.supercell.cell) @ target.supercell.cell
     return len(source.masses) == len(target.masses) and np.allclose(relation, np.eye(3), atol=0.02)
+
+
+def _companion(path: Path) -> Path | None:
+    """Return the phonopy yaml beside a file that does not say its cell itself."""
+    return next((path.with_name(name) for name in _COMPANIONS if path.with_name(name).exists()), None)
 
 
 def _kind(path: Path) -> str:

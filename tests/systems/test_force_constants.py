@@ -309,10 +309,15 @@ def test_what_force_constants_miss_is_measured_and_imposed(crystal: Builder, tmp
     assert 0.001 < report.space_group < 0.05
     assert (report.atoms, report.transfer, report.polar) == (40, "same", False)
     assert f"miss the acoustic sum rule by {report.sum_rule:.1%}" in str(report)
+    assert str(report).endswith(
+        "taken as eV and Å for this supercell, as no phonopy.yaml of their calculation lies beside"
+    )
     assert np.abs(found.force_constants.sum(axis=1)).max() < 1e-3 * largest
     write_phonopy(system, tmp_path / "phonopy_params.yaml")
     clean = examined_force_constants(bare, tmp_path / "phonopy_params.yaml")[1]
     assert max(clean.sum_rule, clean.permutation, clean.space_group) < 1e-6
+    assert clean.stated
+    assert "taken as" not in str(clean)
 
 
 def test_masses_of_the_file_that_are_not_used_are_told(crystal: Builder, tmp_path: Path) -> None:
