@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from activeph.errors import LabelFailed, Paused
+from activeph.errors import InputError, LabelFailed, Paused
 from activeph.label.base import Labeler
 from activeph.label.sanity import check_distances, check_label
 from activeph.records import Configuration, Failure, Label
@@ -67,7 +67,7 @@ def calculate(task: LabelTask) -> Taken | str | None:
         if error.errno in UNWRITABLE:
             return unwritable(ledger, error)
         raise
-    except Paused as error:
+    except (Paused, InputError) as error:  # the user's to mend: no calculation has failed
         return str(error)
     return None
 
@@ -86,7 +86,7 @@ def _calculate(task: LabelTask) -> None:
     except LabelFailed:
         ledger.log_attempt(task.key, "retried", time.perf_counter() - start, task.sort)
         raise
-    except Paused:  # nothing was calculated
+    except (Paused, InputError):  # nothing was calculated
         raise
     except BaseException:  # interrupted, or a disk is full: the time is spent all the same
         with suppress(OSError):
@@ -110,7 +110,7 @@ def _outcome(task: LabelTask, workdir: Path) -> Label | Failure:
         if error.kind in RETRIED and not task.is_last:
             raise
         return failure(error.kind, error.message)
-    except Paused:
+    except (Paused, InputError):
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_SPACE:

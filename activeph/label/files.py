@@ -22,7 +22,8 @@ class FilesLabeler(Section):
     """Writes one directory per configuration below ``directory`` and reads the result that somebody puts there.
 
     A directory holds ``structure.extxyz`` and ``POSCAR``. A result is any of the files of
-    :data:`activeph.label.result_files.RESULT_NAMES`; a ``failed.txt`` says that there will be none, and why.
+    :data:`activeph.label.result_files.RESULT_NAMES`; a ``failed.txt`` says that there will be none, and why. A torn
+    file, or the result of another structure, pauses the campaign.
     """
 
     kind: Literal["files"] = "files"
@@ -56,13 +57,26 @@ class FilesLabeler(Section):
         result = next((place / name for name in RESULT_NAMES if (place / name).exists()), None)
         if result is None:
             raise Paused(f"a result is awaited in {place}: put one of {', '.join(RESULT_NAMES)} there, then run again.")
-        found = read_result(result)
+        found = _read(result)
         if matching_order(found.configuration, configuration) is None:
             raise InputError(f"{result} must be the result of structure.extxyz beside it but got another structure.")
         unknown: dict[str, str | None] = dict.fromkeys(("code", "code_version", "scf_iterations", "wall_time"))
         own = {"fingerprint": self.fingerprint, "settings": {"kind": self.kind, "name": self.name}}
         provenance = {**unknown, **found.provenance, **own}
         return dataclasses.replace(aligned(found, configuration), provenance=provenance)
+
+
+def _read(result: Path) -> Label:
+    """Return a result. Raises Paused where the file is torn, as it is while somebody copies it, else LabelFailed."""
+    try:
+        return read_result(result)
+    except LabelFailed as error:
+        if error.kind != "crashed":
+            raise
+        raise Paused(
+            f"{result} must be a whole result but got {error.message.rstrip('.')}; copy it again, or put {FAILED_NAME} "
+            "there, then run again."
+        ) from error
 
 
 def _write_structure(place: Path, configuration: Configuration) -> None:

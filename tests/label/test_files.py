@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import read, write
 
-from activeph.errors import InputError, LabelFailed, Paused
+from activeph.errors import InputError, Paused
 from activeph.execute.serial import SerialWorkers
 from activeph.label.files import FilesLabeler
 from activeph.labelling import obtain
@@ -61,6 +61,26 @@ def test_the_campaign_waits_until_all_results_are_there(tmp_path: Path) -> None:
     assert "the queue ate it" in failure.message
 
 
+def test_what_somebody_put_there_by_mistake_is_not_a_failed_calculation(tmp_path: Path) -> None:
+    labeler, ledger = FilesLabeler(directory=tmp_path / "exchange", name="by-hand"), Ledger(tmp_path / "labels")
+    wanted = configurations(2)
+    with pytest.raises(Paused):
+        obtain(labeler, wanted, ledger, SerialWorkers())
+    first, second = sorted(labeler.directory.iterdir())
+    answer(first, [0, 1])
+    (second / "result.extxyz").write_bytes((first / "result.extxyz").read_bytes())
+    with pytest.raises(Paused, match=r"must be the result of structure.extxyz beside it but got another structure"):
+        obtain(labeler, wanted, ledger, SerialWorkers())
+    answer(second, [0, 1])
+    whole = (second / "result.extxyz").read_bytes()
+    (second / "result.extxyz").write_bytes(whole[: len(whole) * 3 // 4])  # still being copied
+    with pytest.raises(Paused, match=r"result.extxyz must be a whole result but got .*; copy it again"):
+        obtain(labeler, wanted, ledger, SerialWorkers())
+    (second / "result.extxyz").write_bytes(whole)
+    assert all(isinstance(found, Label) for found in obtain(labeler, wanted, ledger, SerialWorkers()).values())
+    assert {one["outcome"] for one in ledger.attempts()} == {"label"}
+
+
 def test_the_result_of_another_structure_is_refused(tmp_path: Path) -> None:
     labeler = FilesLabeler(directory=tmp_path / "exchange", name="by-hand")
     first, second = configurations(2)
@@ -79,12 +99,12 @@ def test_the_result_of_another_structure_is_refused(tmp_path: Path) -> None:
     assert refused == 1
 
 
-def test_a_torn_result_is_a_failure(tmp_path: Path) -> None:
+def test_a_torn_result_is_waited_for(tmp_path: Path) -> None:
     labeler, (configuration,) = FilesLabeler(directory=tmp_path, name="by-hand"), configurations(1)
     with pytest.raises(Paused):
         labeler.label(configuration, tmp_path)
     (next(tmp_path.iterdir()) / "vasprun.xml").write_text("<modeling>")
-    with pytest.raises(LabelFailed, match="cannot be read"):
+    with pytest.raises(Paused, match="vasprun.xml must be a whole result but got .*cannot be read.*; copy it again"):
         labeler.label(configuration, tmp_path)
 
 
