@@ -1,7 +1,8 @@
 """Drawing thermal displacements: ours, phonopy's RandomDisplacements and hiphive's phonon rattle in one run.
 
-Prints one JSON object: configurations per second and per core of CPU time (median of repeats) and ratios.
-Run with OMP_NUM_THREADS=1.
+Prints one JSON object: configurations per second and per core of CPU time (median of repeats) and ratios. A pool is
+drawn, guarded and in double precision; "with neighbours" adds the vectors and squared lengths of all pairs within 5 Å
+(tables), "with pair sums" what kind modes makes of those within 6 Å. Run with OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -12,18 +13,23 @@ import json
 import platform
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 
+from activeph.graphs.neighbours import NeighbourFinder
+from activeph.graphs.pair_sums import PairSums
 from activeph.phonons.draw import HarmonicDraw
 from activeph.phonons.modes import harmonic_modes
 from activeph.phonons.thermal import thermal_amplitudes
-from activeph.records import Configuration, System
+from activeph.records import Block, Configuration, System
 from activeph.sample.phonon import PhononSampler
 from activeph.systems.load import make_system, phonopy_of
 
 TEMPERATURE = 300.0
+CUTOFF = 5.0  # Å
+BLOCK = 256  # configurations together, as a round scores them
 REPEATS = 5
 
 
@@ -67,22 +73,28 @@ def ours(system: System, n: int) -> dict[str, float]:
             draw(np.random.SFC64(block), turn)
         return n // 256 * 256
 
-    pools = {
-        "activeph_pool": PhononSampler(temperatures=(TEMPERATURE,)),
-        "activeph_pool_unguarded": PhononSampler(temperatures=(TEMPERATURE,), minimum_distance=0.0),
-    }
+    sampler = PhononSampler(temperatures=(TEMPERATURE,))
+    unguarded = PhononSampler(temperatures=(TEMPERATURE,), minimum_distance=0.0)
+    finder = NeighbourFinder({system.name: system}, CUTOFF)
+    sums = PairSums(system, np.unique(system.supercell.numbers), 6.0, 8)
 
-    def stream(sampler: PhononSampler) -> Callable[[], int]:
+    def stream(sampler: PhononSampler, read: Callable[[Block], object]) -> Callable[[], int]:
         pool = sampler.pool(system, n, 1)
 
         def run() -> int:
-            for start in range(0, n, 1024):
-                pool.block(start, min(start + 1024, n))
+            for start in range(0, n, BLOCK):
+                read(pool.block(start, min(start + BLOCK, n)))
             return n
 
         return run
 
-    return {"activeph_draw": rate(bare), **{name: rate(stream(sampler)) for name, sampler in pools.items()}}
+    return {
+        "activeph_draw": rate(bare),
+        "activeph_pool": rate(stream(sampler, len)),
+        "activeph_pool_unguarded": rate(stream(unguarded, len)),
+        "activeph_pool_with_neighbours": rate(stream(sampler, lambda block: deque(finder.tables(block), maxlen=0))),
+        "activeph_pool_with_pair_sums": rate(stream(sampler, sums.evaluate)),
+    }
 
 
 def phonopy_rates(system: System, n: int) -> dict[str, float]:

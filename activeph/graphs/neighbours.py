@@ -64,7 +64,9 @@ class ReferenceNeighbours:
         for start in range(0, len(positions), CHUNK):
             rows = slice(start, start + CHUNK)
             sheet = self._sheet(pairs, *unwrapped[rows].shape[:2])
-            parts.append(sheet.evaluate(unwrapped[rows], cells[rows], self.cutoff, start * positions.shape[1]))
+            found = sheet.evaluate(unwrapped[rows], moved.cells_of(rows), self.cutoff)
+            first = start * positions.shape[1]
+            parts.append(Edges(found.i + first, found.j + first, found.vectors) if first else found)
         return _join(parts)
 
     def tables(self, positions: FloatArray, cells: FloatArray) -> Iterator[tuple[slice, PairTable]] | None:
@@ -78,10 +80,8 @@ class ReferenceNeighbours:
         for start in range(0, n, TABLE):
             rows = slice(start, min(start + TABLE, n))
             pairs = self._pairs(moved.reaches[rows])
-            if len(moved.cells) > 1:
-                between = {pairs: self._between(pairs, moved.cells[rows])}
-            elif pairs not in between:
-                between[pairs] = self._between(pairs, moved.cells)
+            if len(moved.cells) > 1 or pairs not in between:
+                between[pairs] = self._between(pairs, moved.cells_of(rows))
             table = PairTable(pairs, rows.stop - start, self._room)
             self._room = table.room
             table.fill(moved.displacements[:, :, rows].astype(np.float32), between[pairs])
@@ -138,6 +138,10 @@ class _Moved:
     cells: FloatArray  # [B, 3, 3] Å, or [1, 3, 3] where all are equal
     reaches: FloatArray  # [B] Å; on the reference, that hold all their pairs
 
+    def cells_of(self, rows: slice) -> FloatArray:
+        """Return the cells of some configurations, [1, 3, 3] where all are equal."""
+        return self.cells if len(self.cells) == 1 else self.cells[rows]
+
 
 def _placed(fractional: Array, cells: Array) -> Any:
     """Return where fractional coordinates [N, 3] are in cells [B, 3, 3]: Å, [3, N, B]."""
@@ -167,17 +171,17 @@ class _Sheet:
         self._i = (pairs.i[:, None] + first_atoms).ravel()
         self._j = (pairs.j[:, None] + first_atoms).ravel()
 
-    def evaluate(self, positions: FloatArray, cells: FloatArray, cutoff: float, first: int) -> Edges:
-        """Return the edges of configurations [B, N, 3], [B, 3, 3] without lattice jumps; ``first`` is their atom 0."""
+    def evaluate(self, positions: FloatArray, cells: FloatArray, cutoff: float) -> Edges:
+        """Return the edges of configurations [B, N, 3], [B or 1, 3, 3] without lattice jumps."""
         self._table.fill(np.ascontiguousarray(positions.transpose(2, 1, 0)), self._images(cells))
         near = np.flatnonzero(self._table.squares < cutoff**2)
         vectors = np.asarray(self._table.vectors, dtype=np.float64).reshape(3, -1).take(near, axis=1).T
-        return Edges(self._i[near] + first, self._j[near] + first, vectors)
+        return Edges(self._i.take(near), self._j.take(near), vectors)
 
     def _images(self, cells: FloatArray) -> FloatArray:
-        """Return the cell shifts of the pairs in Å [3, H, B], B = 1 where all cells are equal."""
+        """Return the cell shifts of the pairs in Å [3, H, B], B = 1 where one cell is given."""
         shifts = self._table.pairs.shifts
-        if np.all(cells == cells[:1]):
+        if len(cells) == 1:
             return np.asarray((shifts @ cells[0]).T[:, :, None])
         return np.asarray(_placed(shifts.astype(np.float64), cells))
 
