@@ -75,6 +75,11 @@ def read_structure(path: Path) -> Configuration:
             f"structure must have a cell with three lattice vectors but got {atoms.cell.array.tolist()} in {path}; "
             "put a molecule or slab into a box with vacuum"
         )
+    if np.linalg.det(atoms.cell.array) < 0:
+        raise InputError(
+            f"structure must have right-handed lattice vectors but got {np.round(atoms.cell.array, 4).tolist()} in "
+            f"{path}; exchange two of them, and the fractional coordinates along them"
+        )
     return Configuration(
         np.asarray(atoms.numbers, dtype=np.int64), np.array(atoms.positions), np.array(atoms.cell.array)
     )

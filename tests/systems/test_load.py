@@ -63,6 +63,11 @@ def test_rounded_coordinates_get_their_symmetry_back(tmp_path: Path) -> None:
         ("empty.cif", "", "structure must hold data but got the empty file"),
         ("nonsense.cif", "hello", "structure must be a file that ASE reads but got"),
         ("nonsense.xyz", "1\n\nXx", "structure must be a file that ASE reads but got"),
+        (
+            "left.vasp",
+            "left\n1\n0 4 0\n4 0 0\n0 0 4\nCs Cl\n1 1\ndirect\n0 0 0\n.5 .5 .5\n",
+            "must have right-handed lattice vectors but got .* exchange two of them",
+        ),
         ("molecule.xyz", "2\n\nH 0 0 0\nH 0 0 0.74\n", "must have a cell with three lattice vectors but got"),
     ],
 )
