@@ -51,8 +51,11 @@ def sentence(saving: Saving) -> str:
     if saving.verdict != "gain":
         return f"{headline(saving)}."
     unit = TARGETS[saving.target].printed_unit
-    end = f"{saving.arm} ends at {_error(saving.arm_error)} {unit} at {counted(saving.arm_labels, 'label')}"
-    return f"{headline(saving)}; {end}."
+    if saving.arm_error <= saving.baseline_error:
+        other, error, labels = saving.arm, saving.arm_error, saving.arm_labels
+    else:
+        other, error, labels = saving.baseline, saving.baseline_error, saving.baseline_labels
+    return f"{headline(saving)}; {other} ends at {_error(error)} {unit} at {counted(labels, 'label')}."
 
 
 def headline(saving: Saving) -> str:
@@ -60,17 +63,21 @@ def headline(saving: Saving) -> str:
     what = f"{saving.target.replace('_', ' ')} {METRIC_NAMES[saving.metric]}"
     unit = TARGETS[saving.target].printed_unit
     final = f"{_error(saving.baseline_error)} {unit} at {counted(saving.baseline_labels, 'label')}"
+    own = f"{_error(saving.arm_error)} {unit}", f"at {counted(saving.arm_labels, 'label')}"
+    is_ahead = saving.arm_error <= saving.baseline_error
     if saving.verdict == "gain":
-        reach = counted(saving.baseline_labels - saving.saved, "label")
-        return (
-            f"{saving.arm} reaches the final {what} of {saving.baseline} ({final}) with {reach}: "
-            f"{_saved_in_words(saving)} ({_interval(saving)})"
-        )
-    ends = f"{saving.arm} ends at {_error(saving.arm_error)} {unit} {what} at {counted(saving.arm_labels, 'label')}"
+        _, arm_labels, baseline_labels = saving.reading
+        if is_ahead:
+            reaches = f"{saving.arm} reaches the final {what} of {saving.baseline} ({final})"
+        else:
+            reaches = f"{saving.baseline} reaches the final {what} of {saving.arm} ({' '.join(own)})"
+        reach = counted(arm_labels if is_ahead else baseline_labels, "label")
+        return f"{reaches} with {reach}: {_saved_in_words(saving)} ({_interval(saving)})"
+    ends = f"{saving.arm} ends at {own[0]} {what} {own[1]}"
     if saving.verdict == "unknown":
         only = "in the only repeat, which cannot tell chance from gain"
         return f"no gain shown: {ends}, {saving.baseline} at {final}; {_saved_in_words(saving)} {only}"
-    worse = "worse than " if saving.verdict == "loss" else ""
+    worse = "worse than " if saving.verdict == "loss" and not is_ahead else ""
     change = f"{_saved_in_words(saving)} ({_interval(saving)})"
     return f"no gain shown: {ends}, {worse}{saving.baseline} at {final}; {change}"
 

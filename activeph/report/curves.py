@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from activeph.records import FloatArray
 from activeph.report.answer import METRIC_NAMES, counted, headline, headline_savings, saved_labels_range
 from activeph.report.metrics import metrics_record
-from activeph.report.results import Results
+from activeph.report.results import Results, Round
 from activeph.report.savings import Saving, common_grid
 from activeph.report.style import ArmStyle, arm_styles, target_label, unit
 
@@ -39,14 +40,12 @@ def learning_curve(results: Results) -> Figure:
     panels = np.atleast_2d(below.subplots(n_targets, len(METRIC_NAMES), sharex=True))
     for row, target in zip(panels, results.target_names, strict=True):
         for axes, metric in zip(row, METRIC_NAMES, strict=True):
-            _draw_arms(axes, results, target, metric, styles)
-            axes.set_title(f"{target_label(target)}: {_axis_name(target, metric)}", fontsize=9, loc="left")
+            draw_arms(axes, results, target, metric, styles)
+            axes.set_title(f"{target_label(target)}: {axis_name(target, metric)}", fontsize=9, loc="left")
             axes.tick_params(labelsize=8)
     for axes in panels[-1]:
         axes.set_xlabel("labels", fontsize=9)
-    for arm in results.rounds:
-        panels[0, 0].plot([], [], **_line(styles[arm]), label=arm)
-    _shared_legend(below, panels[0, 0])
+    legend_of_arms(below, panels[0, 0], list(results.rounds), styles, title="All targets, all metrics")
     return figure
 
 
@@ -54,15 +53,19 @@ def metric_curves(results: Results, arm: str, target: str, metric: str) -> tuple
     """Return label counts [points] and values [repeats, points] on the counts that all repeats have reached."""
     repeats = list(results.rounds[arm].values())
     grid = common_grid([[one.labels for one in rounds] for rounds in repeats])
-    column = [results.target_names.index(target)]
-    values = []
-    for rounds in repeats:
-        records = (
-            metrics_record(results.truth[:, column], r.mean[:, column], r.std[:, column], [target]) for r in rounds
-        )
-        found = [np.nan if record[target][metric] is None else record[target][metric] for record in records]
-        values.append(np.interp(grid, [one.labels for one in rounds], np.array(found, dtype=np.float64)))
+    values = [
+        np.interp(grid, [one.labels for one in rounds], metric_values(results, rounds, target, metric))
+        for rounds in repeats
+    ]
     return grid, np.array(values)
+
+
+def metric_values(results: Results, rounds: Sequence[Round], target: str, metric: str) -> FloatArray:
+    """Return a metric after each round of one repeat [rounds], NaN where it is not defined."""
+    column = [results.target_names.index(target)]
+    records = (metrics_record(results.truth[:, column], r.mean[:, column], r.std[:, column], [target]) for r in rounds)
+    found = [np.nan if record[target][metric] is None else record[target][metric] for record in records]
+    return np.array(found, dtype=np.float64)
 
 
 def _title(results: Results, savings: list[Saving]) -> str:
@@ -72,14 +75,15 @@ def _title(results: Results, savings: list[Saving]) -> str:
     return "\n".join(lines) or results.name
 
 
-def _axis_name(target: str, metric: str) -> str:
+def axis_name(target: str, metric: str) -> str:
+    """Return a metric with the unit of a target."""
     return METRIC_NAMES[metric] + ("" if metric == "r2" else f" ({unit(target)})")
 
 
 def _headline(axes: Axes, results: Results, savings: list[Saving], styles: dict[str, ArmStyle]) -> None:
     target = results.target_names[0]
-    ends = _draw_arms(axes, results, target, "mae", styles)
-    axes.set_ylabel(f"{target_label(target)} {_axis_name(target, 'mae')} on the test set")
+    ends = draw_arms(axes, results, target, "mae", styles)
+    axes.set_ylabel(f"{target_label(target)} {axis_name(target, 'mae')} on the test set")
     axes.set_xlabel("labels per repeat (failed calculations are replaced)")
     shown = [saving for saving in savings if saving.verdict == "gain"]
     _free_strip(axes, 0.16 if shown else 0.06)
@@ -116,25 +120,34 @@ def _free_strip(axes: Axes, share: float) -> None:
     axes.axhline(0, color="black", linewidth=0.8)
 
 
-def _shared_legend(part: Any, axes: Axes) -> None:
-    """Write one legend above the small panels, in as many columns as fit."""
+def legend_of_arms(
+    part: Any, axes: Axes, arms: Sequence[str], styles: dict[str, ArmStyle], title: str | None = None
+) -> None:
+    """Write one legend above all panels of a figure or a part of one, in as many columns as fit."""
+    for arm in arms:
+        axes.plot([], [], **_line(styles[arm]), label=arm)
     handles, names = axes.get_legend_handles_labels()
     columns = max(1, 120 // (max(map(len, names)) + 8))
     place = {"loc": "outside upper left", "ncols": columns, "alignment": "left"}
-    part.legend(handles, names, fontsize=9, title="All targets, all metrics", **place)
+    part.legend(handles, names, fontsize=9, title=title, **place)
 
 
 def _line(style: ArmStyle) -> dict[str, Any]:
     return {"color": style.colour, "marker": style.marker, "linestyle": style.line, "markersize": 4.5}
 
 
-def _draw_arms(
-    axes: Axes, results: Results, target: str, metric: str, styles: dict[str, ArmStyle]
+def draw_arms(
+    axes: Axes,
+    results: Results,
+    target: str,
+    metric: str,
+    styles: dict[str, ArmStyle],
+    curves: Callable[[Results, str, str, str], tuple[FloatArray, FloatArray]] = metric_curves,
 ) -> dict[str, tuple[float, float]]:
     """Draw all arms, the baseline last and on top; return where each line ends."""
     ends = {}
     for arm in sorted(results.rounds, key=lambda name: name == results.baseline):
-        labels, values = metric_curves(results, arm, target, metric)
+        labels, values = curves(results, arm, target, metric)
         style, mean = styles[arm], values.mean(axis=0)
         if len(values) > 1:
             axes.fill_between(
@@ -186,8 +199,8 @@ def _label_lines(axes: Axes, ends: dict[str, tuple[float, float]], styles: dict[
 
 
 def _saving_arrow(axes: Axes, saving: Saving, styles: dict[str, ArmStyle]) -> None:
-    """Draw the labels saved as a double arrow in the strip under the lines, led up to the baseline's final error."""
-    start, stop, level = saving.baseline_labels - saving.saved, saving.baseline_labels, saving.baseline_error
+    """Draw the labels saved as a double arrow in the strip under the lines, led up to the error compared at."""
+    level, start, stop = saving.reading
     height, colour = 0.5 * axes.get_ylim()[0], styles[saving.arm].colour
     axes.plot([start, start, stop, stop], [height, level, level, height], ":", color=colour, linewidth=1.2)
     arrow: dict[str, Any] = {"arrowstyle": "<->", "color": colour, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0}

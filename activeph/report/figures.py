@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from activeph.report.metrics import METRICS, metrics_by_system, metrics_by_temperature, metrics_record
@@ -13,19 +13,21 @@ from activeph.report.style import SETTINGS, save, unit
 from activeph.rundir import RunDirectory, write_bytes
 
 
-def write_figures(run_dir: Path) -> list[Path]:
+def write_figures(run_dir: Path, costs: Mapping[str, float] | None = None) -> list[Path]:
     """Write ``report/``: learning-curve (.png, .svg), parity and uncertainty-error (.png), and metrics.csv.
 
-    Works on an unfinished campaign. Raises InputError where nothing has been evaluated yet. Equal results give equal
-    files, byte for byte, with one version of matplotlib.
+    With ``costs`` (core-hours by ledger key) also core-hours (.png, .svg). Works on an unfinished campaign. Raises
+    InputError where nothing has been evaluated yet. Equal results give equal files, byte for byte, with one version of
+    matplotlib.
     """
     import matplotlib as mpl
     from matplotlib.style import context
 
+    from activeph.report.core_hours import core_hours_curve
     from activeph.report.curves import learning_curve
     from activeph.report.scatter import parity, uncertainty_error
 
-    results = load_results(run_dir)
+    results = load_results(run_dir, costs)
     folder = RunDirectory(run_dir).report
     with context("default"), mpl.rc_context(SETTINGS):
         written = [
@@ -33,6 +35,8 @@ def write_figures(run_dir: Path) -> list[Path]:
             *save(parity(results), folder / "parity", vector=False),
             *save(uncertainty_error(results), folder / "uncertainty-error", vector=False),
         ]
+        if results.costs:
+            written += save(core_hours_curve(results), folder / "core-hours", vector=True)
     table = folder / "metrics.csv"
     write_bytes(table, metrics_table(results).encode())
     return [*written, table]
@@ -46,16 +50,29 @@ def metrics_table(results: Results) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(
-        ["arm", "repeat", "round", "labels", "failures", "target", "unit", "temperature_K", "system", *METRICS]
+        [
+            "arm",
+            "repeat",
+            "round",
+            "labels",
+            "failures",
+            "target",
+            "unit",
+            "temperature_K",
+            "system",
+            *METRICS,
+            "core_hours",
+        ]
     )
     for arm, repeats in results.rounds.items():
         for repeat, rounds in repeats.items():
-            for one in rounds:
+            for one, hours in zip(rounds, results.core_hours(arm, repeat), strict=True):
+                cost = f"{hours:.6g}" if results.costs else ""
                 start = [arm, repeat, one.number, one.labels, one.failures]
                 for temperature, system, record in _records(results, one):
                     for target, values in record.items():
                         row = ["" if values[name] is None else repr(values[name]) for name in METRICS]
-                        writer.writerow([*start, target, unit(target), temperature, system, *row])
+                        writer.writerow([*start, target, unit(target), temperature, system, *row, cost])
     return stream.getvalue()
 
 

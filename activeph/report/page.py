@@ -35,14 +35,20 @@ tr.all td { font-weight: 600; } details { margin: 8px 0; } summary { cursor: poi
 """
 
 
-def write_report(run_dir: Path, entries: Sequence[Entry] = (), systems: Mapping[str, System] | None = None) -> Path:
+def write_report(
+    run_dir: Path,
+    entries: Sequence[Entry] = (),
+    systems: Mapping[str, System] | None = None,
+    costs: Mapping[str, float] | None = None,
+) -> Path:
     """Write ``report/report.html`` and return its path.
 
-    With ``entries`` (the campaign's labels) and ``systems`` the page also shows what the labels were spent on. Raises
-    InputError where nothing has been evaluated yet. Equal results give an equal page.
+    With ``entries`` (the campaign's labels) and ``systems`` the page also shows what the labels were spent on, with
+    ``costs`` (core-hours by ledger key) what they cost. Raises InputError where nothing has been evaluated yet. Equal
+    results give an equal page.
     """
     path = RunDirectory(run_dir).report / "report.html"
-    write_bytes(path, page(load_results(run_dir), entries, systems or {}).encode())
+    write_bytes(path, page(load_results(run_dir, costs), entries, systems or {}).encode())
     return path
 
 
@@ -60,6 +66,7 @@ def page(results: Results, entries: Sequence[Entry], systems: Mapping[str, Syste
         f'<div class="verdict">{sentences}</div>',
         "<h2>Error against labels</h2>",
         _picture(lambda: learning_curve(results), "learning curves of every arm"),
+        *_core_hours(results),
         "<h2>Labels saved at equal error</h2>",
         f'<p class="note">{html.escape(_METHOD)}</p>',
         _table(savings_table(results)),
@@ -86,6 +93,18 @@ def page(results: Results, entries: Sequence[Entry], systems: Mapping[str, Syste
     viewport = '<meta name="viewport" content="width=device-width, initial-scale=1">'
     body = "\n".join(parts)
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}{viewport}</head>\n<body>\n{body}\n</body>\n</html>\n'
+
+
+def _core_hours(results: Results) -> list[str]:
+    if not results.costs:
+        return []
+    from activeph.report.core_hours import caption, core_hours_curve
+
+    return [
+        "<h2>Error against core-hours</h2>",
+        f'<p class="note">{html.escape(caption(results))}</p>',
+        _picture(lambda: core_hours_curve(results), "errors over labels and over core-hours"),
+    ]
 
 
 _METHOD = (

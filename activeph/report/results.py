@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,12 @@ class Round:
     picked: tuple[Picked, ...]
     pool_size: int
     refused: float = float("nan")  # share of the pool's draws that the sampler's guards refused, NaN where unknown
+    set_aside: tuple[str, ...] = ()  # keys of what failed or was not believed, and was replaced
+
+    @property
+    def keys(self) -> list[str]:
+        """Ledger keys of all that the round asked for."""
+        return [*(pick.key for pick in self.picked), *self.set_aside]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +62,16 @@ class Results:
     baseline: str
     rounds: Mapping[str, Mapping[int, tuple[Round, ...]]]
     campaign: Mapping[str, Any] = field(default_factory=dict)  # the resolved campaign file
+    costs: Mapping[str, float] = field(default_factory=dict)  # core-hours by ledger key, as far as known
+
+    def core_hours(self, arm: str, repeat: int) -> list[float]:
+        """Return what each round of a repeat and those before it cost; unknown labels count as the mean of the known.
+
+        NaN where no cost is known.
+        """
+        mean = float(np.mean(list(self.costs.values()))) if self.costs else float("nan")
+        rounds = self.rounds[arm][repeat]
+        return list(accumulate(sum(self.costs.get(key, mean) for key in one.keys) for one in rounds))
 
     @property
     def initial(self) -> int:
@@ -89,11 +106,11 @@ class Results:
         return goals_met(goals, metrics_record(self.truth, last.mean, last.std, self.target_names) if goals else {})
 
 
-def load_results(run_dir: Path) -> Results:
+def load_results(run_dir: Path, costs: Mapping[str, float] | None = None) -> Results:
     """Read a run directory, finished or not: rounds without predictions are left out.
 
-    Raises InputError where there is no campaign, nothing has been evaluated yet, a file is damaged, or predictions do
-    not fit the labels.
+    ``costs`` are core-hours by ledger key, where they are known. Raises InputError where there is no campaign, nothing
+    has been evaluated yet, a file is damaged, or predictions do not fit the labels.
     """
     paths = RunDirectory(run_dir)
     if not paths.campaign.is_file():
@@ -118,6 +135,7 @@ def load_results(run_dir: Path) -> Results:
             baseline=str(campaign.get("baseline") or ("random" if "random" in rounds else next(iter(rounds)))),
             rounds=rounds,
             campaign=campaign,
+            costs=costs or {},
         )
 
 
@@ -166,7 +184,8 @@ def _load_round(folder: Path, number: int) -> Round | None:
             mean, std = arrays["mean"], arrays["std"]
         picked = tuple(_picked(entry) for entry in selection["candidates"])
         pool = int(selection["pool_size"]), _number(selection.get("refused"))
-        return Round(number, metrics["labels"], metrics["failures"], mean, std, picked, *pool)
+        gone = tuple(str(entry["key"]) for entry in selection.get("set_aside", ()))
+        return Round(number, metrics["labels"], metrics["failures"], mean, std, picked, *pool, gone)
 
 
 @contextmanager

@@ -52,6 +52,16 @@ class Saving:
     repeats: int  # of the arm with fewer
 
     @property
+    def reading(self) -> tuple[float, float, float]:
+        """Where labels are compared: the error, and the labels at which arm and baseline have it.
+
+        It is the larger of both final errors. Arms end at different label counts where goals stop them or pools end.
+        """
+        if self.arm_error <= self.baseline_error:
+            return self.baseline_error, self.baseline_labels - self.saved, self.baseline_labels
+        return self.arm_error, self.arm_labels, self.arm_labels + self.saved
+
+    @property
     def verdict(self) -> str:
         """One of gain, loss, none (the interval, in whole labels, holds 0) and unknown (a single repeat)."""
         if np.isnan(self.low):
@@ -127,8 +137,8 @@ def arm_curves(results: Results, arm: str, target: str, metric: str, weights: Fl
     return Curves(grid, errors * factor)
 
 
-def common_grid(labels: Sequence[Sequence[int]]) -> FloatArray:
-    """Return the label counts of any repeat inside the range that all repeats cover."""
+def common_grid(labels: Sequence[Sequence[float]]) -> FloatArray:
+    """Return the label counts, or costs, of any repeat inside the range that all repeats cover."""
     first, last = max(counts[0] for counts in labels), min(counts[-1] for counts in labels)
     inside = {count for counts in labels for count in counts if first <= count <= last}
     return np.array(sorted(inside or {last}), dtype=np.float64)

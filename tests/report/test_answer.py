@@ -39,8 +39,8 @@ def test_gain_from_the_first_round_is_at_least() -> None:
             "; active-phonon needs 16 labels more (95 % interval 50 or more lost to 7 saved, 3 repeats)",
         ),
         (
-            {"saved": -20.0, "low": -50.0, "high": -4.0},
-            "worse than random at 0.117 eV at 60 labels; active-phonon needs 20 labels more (95 % interval 4 to 50 or "
+            {"saved": -20.0, "low": -50.0, "high": -4.0, "arm_error": 0.1171, "baseline_error": 0.0812},
+            "worse than random at 0.0812 eV at 60 labels; active-phonon needs 20 labels more (95 % interval 4 to 50 or "
             "more lost, 3 repeats)",
         ),
         ({"saved": -1.2, "low": -3.0}, "; active-phonon needs 1 label more ("),
@@ -54,6 +54,31 @@ def test_no_gain_is_said_plainly(changes: dict[str, float], part: str) -> None:
     assert part in text
     assert "0.0812 eV" in text
     assert "0.117 eV" in text
+
+
+STOPPED = replace(BASE, saved=22.0, low=8.0, high=30.0, arm_error=0.1502, arm_labels=20.0)  # by its goal
+
+
+def test_an_arm_that_stopped_earlier_is_compared_at_its_own_error() -> None:
+    assert sentence(STOPPED) == (
+        "random reaches the final band gap MAE of active-phonon (0.15 eV at 20 labels) with 42 labels: 22 labels saved "
+        "(95 % interval 8 to 30 saved, 3 repeats); random ends at 0.117 eV at 60 labels."
+    )
+    assert STOPPED.reading == (0.1502, 20.0, 42.0)
+    assert BASE.reading == (0.1171, 60 - 36.4, 60.0)
+
+
+def test_an_arm_that_went_further_and_still_lost_is_not_called_worse() -> None:
+    text = sentence(replace(STOPPED, saved=-22.0, low=-30.0, high=-8.0, arm_error=0.09, arm_labels=90.0))
+    assert "active-phonon ends at 0.09 eV band gap MAE at 90 labels, random at 0.117 eV at 60 labels; active" in text
+
+
+def test_a_gain_by_stopping_early_is_no_claim_about_labels_never_made(simulate: Simulate) -> None:
+    results = simulate({"active": lambda n: 0.6 * (n / 10) ** -0.4, "random": lambda n: (n / 10) ** -0.4})
+    rounds = dict(results.rounds) | {"active": {n: one[:1] for n, one in results.rounds["active"].items()}}
+    (line, _) = answer(replace(results, rounds=rounds)).splitlines()
+    assert line.startswith("random reaches the final band gap MAE of active (")
+    assert "at 10 labels) with " in line
 
 
 def test_one_repeat_pretends_no_precision() -> None:
