@@ -135,7 +135,7 @@ class Fold:
 
     def _apply(self, event: Mapping[str, Any]) -> None:
         """Take one event in. Raises ActivephError for one that this version does not know."""
-        kind = event["event"]
+        kind = event.get("event")
         if kind == "accept":
             self._accept(event["key"])
             return

@@ -11,7 +11,7 @@ import click
 
 from activeph.cli.rundirs import run_directory
 from activeph.config.resume import versions
-from activeph.errors import ActivephError, InputError
+from activeph.errors import ActivephError
 from activeph.rundir import RunDirectory, read_resolved
 from activeph.state import State, fold
 from activeph.store.journal import Journal
@@ -34,7 +34,7 @@ def command(directory: Path) -> None:
     for examine in EXAMINATIONS:
         try:
             findings = list(examine(paths))
-        except InputError as error:
+        except ActivephError as error:
             findings = [str(error)]
         bad = sum(not isinstance(finding, Note) for finding in findings)
         ill += bad
@@ -74,6 +74,7 @@ def _spent(paths: RunDirectory) -> Iterator[str]:
     """Labels that the journal counts."""
     state, ledger = _state(paths), Ledger(paths.labels)
     picks = [pick for step in state.labelled for pick in state.picks.get(step, ())]
+    picks += (state.test or ()) if state.labelled else ()
     missing = sorted({pick.key for pick in picks if ledger.state(pick.key) is None})
     if missing:
         lost = f"{len(missing)} are missing, such as" if len(missing) > 1 else "1 is missing,"
@@ -82,10 +83,15 @@ def _spent(paths: RunDirectory) -> Iterator[str]:
 
 def _models(paths: RunDirectory) -> Iterator[str]:
     """Trained models."""
+    members = int((read_resolved(paths.campaign).get("model") or {}).get("members", 1))
     for step in sorted(_state(paths).trained):
-        folder = paths.round(*step)
-        if not any(folder.glob("member-*")):
-            yield f"{folder} has no members; models of finished rounds are needed to continue: restore them from a copy"
+        lost = [member for member in range(members) if not paths.member(*step, member).is_file()]
+        if lost:
+            many = "all members" if len(lost) == members else f"member {lost[0]}"
+            yield (
+                f"{paths.round(*step)} lacks {many}; models of finished rounds are needed to continue: restore them "
+                "from a copy"
+            )
 
 
 def _versions(paths: RunDirectory) -> Iterator[str]:

@@ -12,6 +12,9 @@ import numpy as np
 import pytest
 
 from activeph import build as activeph_build
+from activeph.state import fold
+from activeph.store.journal import Journal
+from activeph.store.ledger import Ledger
 from activeph.targets import EV_PER_A3_IN_GPA
 
 
@@ -121,6 +124,12 @@ def test_damage_is_found(activeph, run: Path) -> None:
     assert "must be whole but got 1 finding;" in examined.err
 
 
+def _test_key(run: Path) -> str:
+    test = fold(Journal(run / "journal.jsonl").events()).test
+    assert test is not None
+    return test[0].key
+
+
 def test_a_healthy_run_has_no_findings(activeph, run: Path) -> None:
     answer = activeph("doctor", "runs/tiny")
     assert (answer.code, answer.err) == (0, "")
@@ -131,9 +140,12 @@ def test_a_healthy_run_has_no_findings(activeph, run: Path) -> None:
     ("harm", "title"),
     [
         (lambda run: shutil.rmtree(run / "labels"), "Labels that the journal counts"),
+        (lambda run: shutil.rmtree(Ledger(run / "labels").directory(_test_key(run))), "Labels that the journal counts"),
         (lambda run: [path.unlink() for path in run.glob("arms/random/*/*/member-*")], "Trained models"),
+        (lambda run: next(run.glob("arms/random/*/*/member-1.pt")).unlink(), "Trained models"),
         (lambda run: (run / "journal.jsonl").unlink(), "Journal"),
         (lambda run: (run / "journal.jsonl").write_text("x\n{}\n"), "Journal"),
+        (lambda run: (run / "journal.jsonl").write_text("{}\n"), "Journal"),
         (
             lambda run: (run / "lock").write_text('{"host": "elsewhere", "pid": 1}'),
             "Lock",
