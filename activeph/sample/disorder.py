@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from activeph.errors import InputError
 from activeph.records import FloatArray, IntArray, System, ThermalCell
 from activeph.sample.drawn import DrawnPool, Proposal, pool_name
 from activeph.sample.phonon import Thermal
-from activeph.section import InputPath
+from activeph.section import InputPath, wrong_value
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -43,6 +43,14 @@ class DisorderSampler(Thermal):
     def brings(self) -> tuple[str, ...]:
         """Elements that candidates may have beside the crystal's own."""
         return (self.by,)
+
+    @model_validator(mode="after")
+    def _another_element(self) -> Self:
+        if self.replace == self.by:
+            raise wrong_value(
+                "must put another element in place", "name it under 'by'", f"{self.by} for {self.replace}"
+            )
+        return self
 
     def pool(self, system: System, n: int, seed: int) -> DisorderPool:
         """Return ``n`` candidates.

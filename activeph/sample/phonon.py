@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from activeph.errors import InputError
 from activeph.records import FloatArray, System
 from activeph.sample.at_temperature import at_temperature
 from activeph.sample.drawn import DrawnPool, Guarded, pool_name
 from activeph.sample.strain import thermal_cell
+from activeph.section import wrong_value
 
 if TYPE_CHECKING:
     from activeph.phonons.modes import HarmonicModes
@@ -34,6 +35,16 @@ class Thermal(Guarded):
     """Lowest frequency in THz under `imaginary: floor`."""
     amplitude: float = Field(1.0, gt=0)
     """Factor on all displacements: above 1 the pool is broader than the thermal distribution."""
+
+    @model_validator(mode="after")
+    def _one_kind_of_warmth(self) -> Self:
+        if self.imaginary == "renormalise" and self.expansion == "quasi-harmonic":
+            raise wrong_value(
+                "must have renormalised force constants or a quasi-harmonic cell but not both",
+                "renormalised ones belong to the cell of the file; give expansion as a number (1/K)",
+                "imaginary: renormalise with expansion: quasi-harmonic",
+            )
+        return self
 
     def temperatures_or_refuse(self) -> FloatArray:
         """Return the temperatures [T] in K or say that they are missing."""

@@ -8,6 +8,7 @@ import ase
 import ase.io
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from activeph.errors import InputError
 from activeph.phonons.modes import harmonic_modes
@@ -125,6 +126,11 @@ def test_a_campaign_may_move(ends: tuple[System, System, Path, Path], tmp_path: 
     there = _sampler(ends, end_member=moved[0], end_member_force_constants=moved[1]).pool(rounded, 300, 1)
     assert here.ids(range(300)) == there.ids(range(300))
     np.testing.assert_allclose(here.block(0, 300).positions, there.block(0, 300).positions, atol=1e-5)
+
+
+def test_an_element_is_not_replaced_by_itself() -> None:
+    with pytest.raises(ValidationError, match="must put another element in place"):
+        DisorderSampler(replace="O", by="O")
 
 
 @pytest.mark.parametrize(

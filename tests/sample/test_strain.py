@@ -37,6 +37,8 @@ def test_fluctuations_obey_equipartition(crystal: Builder) -> None:
     np.testing.assert_allclose(strains, strains.transpose(0, 2, 1), atol=1e-15)
 
 
-def test_one_modulus_is_refused() -> None:
+def test_keys_that_contradict_each_other_are_refused() -> None:
+    with pytest.raises(ValidationError, match="renormalised force constants or a quasi-harmonic cell but not both"):
+        PhononSampler(expansion="quasi-harmonic", imaginary="renormalise")
     with pytest.raises(ValidationError, match="bulk_modulus and shear_modulus together"):
         PhononSampler(temperatures=(300.0,), bulk_modulus=100.0)
