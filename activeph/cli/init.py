@@ -26,7 +26,7 @@ TEMPLATE = """\
 # A campaign: which configurations to label, how to choose them, and what they may cost.
 # Next:  activeph check {file}   then   activeph run {file}
 
-name: {name}                # runs go to runs/{name}
+name: {quoted}                # runs go to runs/{name}
 systems:
   - structure: {structure}  # unit cell, relaxed with the labeler of this file
     supercell: {supercell}  # what is labelled: {n_atoms} atoms
@@ -76,9 +76,12 @@ def command(output: Path, force: bool, settings: tuple[str, ...], **options: Any
     label = _label(options["label"], settings)
     labels = options["labels"] or _ask("--labels", "Labels per arm and repeat", _count, "100")
     batch = max(1, round(labels / 10))
+    name = folder_word(structure.stem.lower())
+    is_plain = name[0].isalpha() and name not in ("null", "true", "false")  # else YAML might take it for a number
     values = {
         "file": output,
-        "name": folder_word(structure.stem.lower()),
+        "name": name,
+        "quoted": name if is_plain else json.dumps(name),
         "structure": json.dumps(os.path.relpath(structure, output.parent)),
         "supercell": list(supercell),
         "n_atoms": len(unit_cell.numbers) * math.prod(supercell),
