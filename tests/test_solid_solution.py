@@ -9,8 +9,10 @@ import pytest
 import yaml
 from ase.build import bulk
 from ase.io import write
+from click.testing import CliRunner
 
 from activeph.build import run_campaign
+from activeph.cli.predict import command
 from activeph.progress import NoProgress
 from activeph.rundir import RunDirectory
 from activeph.state import fold
@@ -52,3 +54,12 @@ def test_an_arm_without_the_second_element_is_tested_on_it(tmp_path: Path, monke
     assert {step.round for step in state.evaluated} == {0, 1}
     for record in state.evaluated.values():
         assert all(np.isfinite(numbers["mae"]) for numbers in record["targets"].values())
+    crystal = bulk("Cu", "fcc", a=3.594, cubic=True)
+    half, other = crystal.copy(), crystal.copy()
+    half.numbers[[1, 2]], other.numbers[0] = 79, 47
+    write(tmp_path / "some.extxyz", [crystal, half])
+    write(tmp_path / "other.extxyz", [other])
+    said = CliRunner().invoke(command, [str(tmp_path / "run"), str(tmp_path / "some.extxyz")])
+    assert [line.split(",")[1] for line in said.output.splitlines()[1:]] == ["Cu", "Cu"]
+    refused = CliRunner().invoke(command, [str(tmp_path / "run"), str(tmp_path / "other.extxyz")])
+    assert "4 atoms that fit none of Cu (4 atoms)" in str(refused.exception)

@@ -6,6 +6,7 @@ import csv
 import itertools
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 def command(model: Path, file: Path, arm: str | None, repeat: int, temperature: float, output: Path | None) -> None:
     """Predict the targets of every structure of FILE with the last ensemble of the run directory DIR.
 
-    Structures have the atoms of one of the campaign's supercells, in its order. Each row gives the mean over the
+    Structures have the atoms of one of the campaign's supercells, in its order, or elements in their place that the
+    campaign's samplers put there. Each row gives the mean over the
     members and, as NAME_std, their standard deviation, in the units that reports print.
     """
     paths = run_directory(model)
@@ -45,7 +47,8 @@ def command(model: Path, file: Path, arm: str | None, repeat: int, temperature: 
     step = last_step(paths, arm or default_arm(resolved), repeat)
     stored = sorted((paths.root / "systems").glob("*/phonopy_params.yaml"))
     systems = {path.parent.name: read_phonopy(path.parent.name, path) for path in stored}
-    placed = [_placed(configuration, systems, row) for row, configuration in enumerate(_structures(file))]
+    guests = _guests(resolved)
+    placed = [_placed(configuration, systems, guests, row) for row, configuration in enumerate(_structures(file))]
     prediction = _predict(_ensemble(paths, resolved, step, systems), placed, temperature)
     if output is None:
         _write(sys.stdout, resolved["targets"], placed, prediction)
@@ -93,9 +96,29 @@ def _structures(file: Path) -> list[Configuration]:
     ]
 
 
-def _placed(configuration: Configuration, systems: Mapping[str, System], row: int) -> tuple[str, Configuration]:
-    """Return the system a structure belongs to, and the structure with every atom in the image nearest to its site."""
-    fits = {name: _nearest(configuration, system) for name, system in systems.items()}
+def _guests(resolved: Mapping[str, Any]) -> list[int]:
+    """Return the atomic numbers that the campaign's samplers put in the place of a crystal's own."""
+    from ase.data import atomic_numbers
+
+    from activeph.role import Role
+    from activeph.sample.base import brought
+
+    sections = [*(arm["sample"] for arm in resolved["arms"].values()), resolved["test"]["sample"]]
+    samplers: list[Any] = []
+    for section in sections:
+        with suppress(ValueError):  # its files may have been moved since
+            samplers.append(Role("samplers").validate(section))
+    return [atomic_numbers[symbol] for sampler in samplers for symbol in brought(sampler)]
+
+
+def _placed(
+    configuration: Configuration, systems: Mapping[str, System], guests: Sequence[int], row: int
+) -> tuple[str, Configuration]:
+    """Return the system a structure belongs to, and the structure with every atom in the image nearest to its site.
+
+    Of several systems it is the one with the fewest atoms replaced by ``guests``, then the nearest.
+    """
+    fits = {name: _nearest(configuration, system, guests) for name, system in systems.items()}
     found = {name: placed for name, placed in fits.items() if placed is not None}
     if not found:
         sizes = ", ".join(f"{name} ({len(system.supercell.numbers)} atoms)" for name, system in systems.items())
@@ -103,19 +126,27 @@ def _placed(configuration: Configuration, systems: Mapping[str, System], row: in
             f"structure {row} of FILE must have the atoms of a supercell in its order but got "
             f"{len(configuration.numbers)} atoms that fit none of {sizes}; build it from the campaign's supercell"
         )
-    name = min(found, key=lambda name: float(np.sum((found[name].positions - systems[name].supercell.positions) ** 2)))
+
+    def distance(name: str) -> tuple[int, float]:
+        one, site = found[name], systems[name].supercell
+        return int(np.sum(one.numbers != site.numbers)), float(np.sum((one.positions - site.positions) ** 2))
+
+    name = min(found, key=distance)
     return name, found[name]
 
 
-def _nearest(configuration: Configuration, system: System) -> Configuration | None:
+def _nearest(configuration: Configuration, system: System, guests: Sequence[int]) -> Configuration | None:
     from activeph.records import Configuration
 
     site = system.supercell
-    if not np.array_equal(configuration.numbers, site.numbers) or abs(np.linalg.det(configuration.cell)) < 1e-3:
+    numbers = configuration.numbers
+    if len(numbers) != len(site.numbers) or abs(np.linalg.det(configuration.cell)) < 1e-3:
+        return None
+    if not np.all((numbers == site.numbers) | np.isin(numbers, guests)):
         return None
     fractions = np.linalg.solve(site.cell.T, site.positions.T).T
     away = np.linalg.solve(configuration.cell.T, configuration.positions.T).T - fractions
-    return Configuration(site.numbers, (fractions + away - np.rint(away)) @ configuration.cell, configuration.cell)
+    return Configuration(numbers, (fractions + away - np.rint(away)) @ configuration.cell, configuration.cell)
 
 
 def _predict(ensemble: Predictor, placed: Sequence[tuple[str, Configuration]], temperature: float) -> Prediction:
