@@ -27,10 +27,10 @@ NO_BANDS = np.zeros((0, 0, 0))
 class AseLabeler(Section):
     """Runs an ASE calculator in the worker's own process.
 
-    Energy and forces are needed; a stress that the calculator does not know is NaN. Bands are read where it has ASE's
-    methods for eigenvalues, occupations and k-points of electrons, and are NaN (and empty) where it has not, as in
-    force fields. A calculator that says ``converged = False`` or raises ASE's ``CalculationFailed`` with the word
-    "converge" gave no label.
+    Energy (the free one where a calculator knows it) and forces are needed; a stress that the calculator does not know
+    is NaN. Bands are read where it has ASE's methods for eigenvalues, occupations and k-points of electrons, and are
+    NaN (and empty) where it has not, as in force fields. A calculator that says ``converged = False`` or raises ASE's
+    ``CalculationFailed`` with the word "converge" gave no label.
     """
 
     kind: Literal["ase"] = "ase"
@@ -60,7 +60,7 @@ class AseLabeler(Section):
             calculator.directory = str(workdir)
         atoms.calc = calculator
         try:
-            energy = float(atoms.get_potential_energy())
+            energy = _energy(atoms)
             forces = np.array(atoms.get_forces(), dtype=np.float64)
             stress = _stress(atoms)
         except CalculationFailed as error:
@@ -121,6 +121,13 @@ def _package_version(package: str) -> str | None:
     """Return the version of the distribution that an import name belongs to; None for a module of the user's own."""
     names = importlib.metadata.packages_distributions().get(package, [])
     return importlib.metadata.version(names[0]) if names else None
+
+
+def _energy(atoms: Any) -> float:
+    """Return the energy that the forces are derivatives of: the free one where occupations are smeared."""
+    energy = atoms.get_potential_energy()  # of many codes extrapolated to no smearing
+    free = getattr(atoms.calc, "results", {}).get("free_energy")
+    return float(energy if free is None else free)
 
 
 def _stress(atoms: Any) -> FloatArray:

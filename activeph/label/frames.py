@@ -1,8 +1,9 @@
 """Labels from files of labelled structures: extended XYZ, ASE databases, and whatever else ASE reads.
 
-Recognised names, first match first: ``REF_energy``, ``energy``; ``REF_forces``, ``forces``; ``REF_stress``, ``stress``,
-or virials (``REF_virials``, ``virials``, ``virial``; stress = -virial/volume); band edges with or without ``REF_``
-under the names of :data:`EDGE_NAMES`. What a file does not say is NaN, except the energy, which must be there.
+Recognised names, first match first: ``REF_energy``, ``free_energy`` (that of the forces), ``energy``; ``REF_forces``,
+``forces``; ``REF_stress``, ``stress``, or virials (``REF_virials``, ``virials``, ``virial``; stress = -virial/volume);
+band edges with or without ``REF_`` under the names of :data:`EDGE_NAMES`. What a file does not say is NaN, except the
+energy, which must be there.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def label_of_frame(atoms: Atoms, source: str) -> Label:
     facts = _facts(atoms)
     if abs(atoms.cell.volume) < 1e-6:
         raise InputError(f"{source} must have a periodic cell but got volume 0; give crystals.")
-    energy = _first(facts, "REF_energy", "energy")
+    energy = _first(facts, "REF_energy", "free_energy", "energy")
     if energy is None:
         raise InputError(f"{source} must carry an energy but got only {sorted(facts)}; name it energy or REF_energy.")
     edges = _edges(facts)

@@ -44,6 +44,16 @@ class Bands(Calculator):
         return np.array([2.0, 2.0, 0.0]) * (self.get_k_point_weights()[kpt] if self.weighted else 1.0)
 
 
+class Smeared(Bands):
+    """A calculator whose energy is extrapolated, as those of electronic-structure codes are."""
+
+    implemented_properties = ["energy", "free_energy", "forces"]
+
+    def calculate(self, atoms: Any = None, properties: Any = ("energy",), system_changes: Any = all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        self.results["free_energy"] = -1.25
+
+
 @pytest.fixture
 def importable(monkeypatch: pytest.MonkeyPatch) -> str:
     import sys
@@ -51,8 +61,14 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> str:
 
     module = types.ModuleType("home_made")
     module.Bands = Bands  # type: ignore[attr-defined]
+    module.Smeared = Smeared  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "home_made", module)
     return "home_made:Bands"
+
+
+def test_the_energy_is_that_of_the_forces(importable: str, tmp_path: Path) -> None:
+    assert AseLabeler(calculator="home_made:Bands").label(CONFIGURATION, tmp_path).energy == -1.0
+    assert AseLabeler(calculator="home_made:Smeared").label(CONFIGURATION, tmp_path).energy == -1.25
 
 
 def test_a_force_field_gives_the_same_numbers_as_ase(tmp_path: Path) -> None:

@@ -61,6 +61,17 @@ def test_reference_keys_win_over_others() -> None:
     assert (label.energy, label.band_gap) == (-1.0, 3.0)
 
 
+def test_the_energy_is_that_of_the_forces() -> None:
+    import ase.test
+    from ase.io import read
+
+    outcar = Path(ase.test.__file__).parent / "testdata" / "vasp" / "OUTCAR_example_1"
+    results = read(outcar, format="vasp-out").calc.results
+    assert results["free_energy"] != results["energy"]
+    (label,) = read_frames(outcar)[-1:]
+    assert label.energy == results["free_energy"]
+
+
 def test_virials_are_stress_times_minus_volume() -> None:
     atoms = crystal(energy=-1.0, virials=STRESS)
     np.testing.assert_allclose(label_of_frame(atoms, "here").stress[3], -4e-3 / atoms.cell.volume)
