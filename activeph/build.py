@@ -10,6 +10,7 @@ from activeph.campaign import is_complete, run_rounds
 from activeph.config import Campaign, check_inputs, load_campaign
 from activeph.config.budget import cores_per_label
 from activeph.config.resume import open_run
+from activeph.costs import WITHOUT_COST, core_hours
 from activeph.entries import campaign_entries
 from activeph.errors import ActivephError, BudgetSpent, InputError
 from activeph.loop import Loop
@@ -17,7 +18,7 @@ from activeph.means import Means
 from activeph.preparation import prepare_systems
 from activeph.progress import Progress
 from activeph.recovery import missing_records
-from activeph.rundir import RunDirectory, write_bytes
+from activeph.rundir import RunDirectory, read_resolved, write_bytes
 from activeph.state import Fold, fold
 from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger, ledger_of
@@ -90,16 +91,32 @@ def _open_ledger(campaign: Campaign, directory: RunDirectory) -> Ledger:
     return ledger_of(directory.root, cores, campaign.budget.core_hours)
 
 
+def draw_pictures(directory: RunDirectory) -> list[Path]:
+    """Draw the pictures of what has been measured into ``report/``; return their paths."""
+    from activeph.report.figures import write_figures
+
+    return write_figures(directory.root, label_costs(directory))
+
+
+def label_costs(directory: RunDirectory) -> dict[str, float]:
+    """Return the core-hours of all labels of a run by key; nothing where the labeler only looks them up."""
+    label = read_resolved(directory.campaign).get("label") or {}
+    if label.get("kind") in WITHOUT_COST:
+        return {}
+    state = fold(Journal(directory.journal).events())
+    keys = {pick.key for step in state.picks for pick in state.chosen(step)}
+    return core_hours(ledger_of(directory.root, label.get("cores") or 1), keys)
+
+
 def draw_report(directory: RunDirectory) -> Path:
     """Draw pictures and page of what has been measured, from the run directory alone; return the page."""
-    from activeph.report.figures import write_figures
     from activeph.report.page import write_report
 
-    write_figures(directory.root)
+    draw_pictures(directory)
     entries = campaign_entries(fold(Journal(directory.journal).events()), Ledger(directory.labels))
     stored = sorted((directory.root / "systems").glob("*/phonopy_params.yaml"))
     systems = {path.parent.name: read_phonopy(path.parent.name, path) for path in stored}
-    return write_report(directory.root, entries, systems)
+    return write_report(directory.root, entries, systems, label_costs(directory))
 
 
 def _conclude(directory: RunDirectory) -> str:

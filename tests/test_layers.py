@@ -29,6 +29,7 @@ LOOP = {
     "acceptance",
     "calculation",
     "campaign",
+    "costs",
     "entries",
     "labelled_displacements",
     "labelling",

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from activeph.cli.rundirs import run_directory
+from activeph.rundir import RunDirectory
 
 
 @click.command("plot")
@@ -14,7 +15,7 @@ from activeph.cli.rundirs import run_directory
 def command(directory: Path) -> None:
     """Draw the pictures of the run directory DIR again, into DIR/report."""
     run_directory(directory)
-    from activeph.report.figures import write_figures
+    from activeph.build import draw_pictures
 
-    for path in write_figures(directory):
+    for path in draw_pictures(RunDirectory(directory)):
         click.echo(path)

@@ -54,7 +54,7 @@ def test_a_campaign_from_the_first_command_to_the_last(activeph, folder: Path) -
 
 
 def test_plot_names_what_it_drew(activeph, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "write_figures", lambda directory: [directory / "report" / "a.png"])
+    monkeypatch.setattr(figures, "write_figures", lambda directory, costs: [directory / "report" / "a.png"])
     assert activeph("plot", "runs/tiny").out == "runs/tiny/report/a.png\n"
     assert activeph("plot", "nowhere").code == 2
 
