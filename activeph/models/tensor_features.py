@@ -87,13 +87,16 @@ class TensorFeatures:
         from activeph.graphs.batch import block_graph, slice_block
         from activeph.graphs.moments import neighbour_moments
         from activeph.graphs.neighbours import CHUNK
+        from activeph.graphs.table_moments import table_moments
 
-        elements: Tensor = torch.from_numpy(self.elements)
         parts = []
         for start in range(0, len(block), CHUNK):
             part = slice_block(block, slice(start, start + CHUNK))
-            moments = neighbour_moments(block_graph(part, self._finder), elements, CUTOFF, N_RADIAL).double().numpy()
-            parts.append((part, moments.reshape(*part.species.shape, -1, moments.shape[-1])))
+            moments = table_moments(part, self._finder, self.elements, N_RADIAL)
+            if moments is None:
+                elements: Tensor = torch.from_numpy(self.elements)
+                moments = neighbour_moments(block_graph(part, self._finder), elements, CUTOFF, N_RADIAL)
+            parts.append((part, moments.double().numpy().reshape(*part.species.shape, -1, moments.shape[-1])))
         return parts
 
     def _of_moments(self, block: Block, moments: FloatArray) -> FloatArray:
