@@ -82,14 +82,15 @@ class Claims:
 
     def living(self) -> dict[str, Claim]:
         """Return the claims that count, by key; those found dead are removed. Raises OSError as :meth:`hold`."""
-        probe = self.directory / f"@{uuid.uuid4().hex[:12]}"
-        if not self.directory.is_dir() or not self._make(probe):
-            return {}
-        try:
-            return {claim.key: claim for claim in self._living(probe.name)}
-        finally:
-            with suppress(OSError):
-                probe.unlink()
+        return {claim.key: claim for claim in self._all() or ()}
+
+    def workers(self) -> set[tuple[str, str]] | None:
+        """Return key and worker (``host.pid``) of the claims that count; None where nobody claims.
+
+        Those found dead are removed. Raises OSError as :meth:`hold`.
+        """
+        claims = self._all()
+        return None if claims is None else {(claim.key, _worker(claim.holder)) for claim in claims}
 
     def last_seen(self, key: str, owner: str) -> float:
         """Return when a worker (``host.pid``), perhaps dead, last touched its claim; 0 where it has none."""
@@ -98,15 +99,19 @@ class Claims:
             for name in os.listdir(self.directory):
                 if name.startswith(f"{key}@"):
                     with suppress(OSError, ValueError, AttributeError):
-                        holder = json.loads(os.readlink(self.directory / name))
-                        if f"{holder.get('host')}.{holder.get('pid')}" == owner:
+                        if _worker(json.loads(os.readlink(self.directory / name))) == owner:
                             seen.append(os.lstat(self.directory / name).st_mtime)
         return max(seen)
 
-    def sweep(self) -> None:
-        """Remove claims of the dead; nothing happens where the file system refuses."""
-        with suppress(OSError):
-            self.living()
+    def _all(self) -> list[Claim] | None:
+        probe = self.directory / f"@{uuid.uuid4().hex[:12]}"
+        if not self.directory.is_dir() or not self._make(probe):
+            return None
+        try:
+            return self._living(probe.name)
+        finally:
+            with suppress(OSError):
+                probe.unlink()
 
     def _make(self, path: Path) -> bool:
         """Make a claim; False where the file system knows no symbolic links."""
@@ -151,6 +156,10 @@ class Claims:
         with suppress(OSError):
             path.unlink()
         return None
+
+
+def _worker(holder: dict[str, Any]) -> str:
+    return f"{holder.get('host')}.{holder.get('pid')}"
 
 
 @functools.lru_cache(maxsize=1)

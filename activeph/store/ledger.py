@@ -14,14 +14,14 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from activeph.identity import configuration_key, label_key
 from activeph.records import Configuration, Failure, Label
-from activeph.store.claims import Claims
+from activeph.store.claims import LOST_SECONDS, Claims
 from activeph.store.durable import sync_directory, sync_tree
 from activeph.store.process import is_running
 from activeph.store.records_io import FAILURE_NAME, LABEL_NAME, read_outcome, write_outcome
@@ -178,17 +178,20 @@ class Ledger:
         return found
 
     def sweep(self) -> int:
-        """Remove what dead processes of this host left half done; return how many directories.
+        """Remove what dead processes left half done, and what lost hosts did; return how many directories.
 
         The time they took is noted: until their last sign of life, which is the youngest file or the claim.
         """
-        dead = [path / name for path, name in self._work() if _is_dead(name)]
-        for path in dead:
-            key, owner = path.name[1:].split("@")[:2]
-            seconds = _time_spent(path, self.claims.last_seen(key, owner))
+        work = [path / name for path, name in self._work()]
+        seen = {path: self.claims.last_seen(*_owner(path.name)) for path in work}
+        claimed = None
+        with suppress(OSError):
+            claimed = self.claims.workers()  # after the directories: who has one holds a claim
+        dead = [path for path in work if _is_dead(path.name) or _is_lost(path.name, claimed)]
+        for path in filter(Path.exists, dead):
+            seconds = _time_spent(path, seen[path])
             shutil.rmtree(path, ignore_errors=True)
-            self.log_attempt(key, "lost", seconds)
-        self.claims.sweep()
+            self.log_attempt(_owner(path.name)[0], "lost", seconds)
         return len(dead)
 
     def leavings(self, key: str) -> list[Path]:
@@ -222,13 +225,36 @@ def _time_spent(path: Path, last_seen: float) -> float:
     """Return the seconds from the beginning that the name of a working directory tells to its youngest file, or to when
     its owner was last seen.
     """
-    begun = path.name.rpartition("@")[2].partition("-")[0]
+    begun = _begun(path.name)
     times = [last_seen, *(each.stat().st_mtime for each in (path, *path.rglob("*")) if not each.is_symlink())]
-    return max(0.0, max(times) - float(begun)) if begun.isdigit() else 0.0
+    return 0.0 if begun is None else max(0.0, max(times) - begun)
+
+
+def _owner(name: str) -> tuple[str, str]:
+    """Return the key and the owner (``host.pid``, empty if there is none) that a working directory is named by."""
+    parts = name[1:].split("@")
+    return parts[0], parts[1] if len(parts) > 2 else ""
+
+
+def _begun(name: str) -> float | None:
+    """Return when a working directory was made, as its name tells."""
+    begun = name.rpartition("@")[2].partition("-")[0]
+    return float(begun) if begun.isdigit() else None
+
+
+def _is_lost(name: str, claimed: Collection[tuple[str, str]] | None) -> bool:
+    """Return whether a working directory of another host has an owner that has not been seen for long.
+
+    ``claimed`` are the claims that count; where nobody claims, nothing is known of other hosts.
+    """
+    key, owner = _owner(name)
+    begun = _begun(name)
+    if claimed is None or begun is None or owner.rpartition(".")[0] in ("", socket.gethostname()):
+        return False
+    return (key, owner) not in claimed and time.time() - begun > LOST_SECONDS
 
 
 def _is_dead(name: str) -> bool:
     """Return whether the owner in the name of a working directory is a dead process of this host."""
-    owner = name.split("@")[1] if name.count("@") >= 2 else ""
-    host, _, pid = owner.rpartition(".")
+    host, _, pid = _owner(name)[1].rpartition(".")
     return host == socket.gethostname() and pid.isdigit() and not is_running(int(pid))

@@ -206,3 +206,26 @@ def test_the_time_of_the_dead_counts_until_they_were_last_seen(tmp_path: Path) -
     assert outcome == "lost"
     assert seconds == pytest.approx(3600, abs=30)
     assert os.listdir(ledger.claims.directory) == [stranger.name]
+
+
+@pytest.mark.parametrize(("age", "begun", "is_lost"), [(1000, 2000, True), (10, 2000, False), (1000, 20, False)])
+def test_what_a_lost_host_was_at_is_swept_and_counted(tmp_path: Path, age: float, begun: float, is_lost: bool) -> None:
+    ledger = Ledger(tmp_path)
+    forge(ledger.claims.directory, age, pid=7)
+    left = tmp_path / KEY[:2] / f".{KEY}@another-host.7@{time.time() - begun:.0f}-abcdef01"
+    left.mkdir(parents=True)
+    (left / "output").write_text("iteration 1")
+    os.utime(left / "output", (time.time() - 1500,) * 2)
+    os.utime(left, (time.time() - 1500,) * 2)
+    assert ledger.sweep() == is_lost
+    assert left.exists() is not is_lost
+    if is_lost:  # seen until 1000 s ago
+        ((outcome, seconds),) = ((one["outcome"], one["seconds"]) for one in ledger.attempts())
+        assert (outcome, seconds) == ("lost", pytest.approx(1000, abs=5))
+
+
+def test_where_nobody_claims_other_hosts_are_left_alone(tmp_path: Path) -> None:
+    left = tmp_path / KEY[:2] / f".{KEY}@another-host.7@1000000000-abcdef01"
+    left.mkdir(parents=True)
+    assert Ledger(tmp_path).sweep() == 0
+    assert left.exists()
