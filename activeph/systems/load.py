@@ -198,7 +198,7 @@ def compact(phonon: Any) -> FloatArray | None:
 def check_file(path: Path, key: str) -> None:
     """Refuse a path that is missing, a folder or empty."""
     if not path.exists():
-        raise InputError(f"{key} must be an existing file but got {path}; paths count from the file they stand in")
+        raise InputError(f"{key} must be an existing file but got {path}; check the path")
     if path.is_dir():
         raise InputError(f"{key} must be a file but got the folder {path}; name the file in it")
     if path.stat().st_size == 0:
