@@ -39,7 +39,8 @@ class DriverJob(Section):
 def submit_driver(file: Path, output: Path, job: DriverJob) -> str:
     """Write ``<output>/driver.sh`` and submit it; return the number of the job.
 
-    Raises InputError where Slurm refuses, or where a driver's job of this run is waiting or running already.
+    Raises InputError where Slurm refuses, or where a driver's job of this run is waiting or running already, and
+    ControllerAway where Slurm does not answer.
     """
     name = f"activeph-driver-{output.absolute().name}"
     script = output.absolute() / SCRIPT_NAME
@@ -79,7 +80,9 @@ def driver_script(file: Path, output: Path, job: DriverJob, name: str) -> str:
     head = [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None]
     activeph = str(Path(sys.executable).with_name("activeph"))  # of this environment, whatever the job's PATH is
     command = [activeph, "run", str(file.absolute()), "--output", str(directory)]
-    again = f"sbatch {shlex.quote(str(directory / SCRIPT_NAME))}" if job.resubmit else "true"
+    waiting = f"squeue --me -h -o %i -t PENDING --name {shlex.quote(name)}"
+    submit = f"sbatch {shlex.quote(str(directory / SCRIPT_NAME))}"  # may fail, or say so, while the controller is away
+    again = f'until {submit} || [ "$({waiting})" ]; do sleep 10; done' if job.resubmit else "true"
     return "\n".join(
         [
             "#!/bin/bash",

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, StringConstraints
 
-from activeph.errors import InputError
+from activeph.errors import InputError, Paused
 from activeph.execute.base import Workers
 from activeph.section import Section
 
@@ -84,14 +84,17 @@ class PilotExecutor(Section):
         self._cancel(run_label(directory))  # blocks of a driver that was killed
 
         def explain() -> str:
-            return waiting_for(self.jobs(directory))
+            return self._explain(directory)
 
         try:
             with parsl_workers(self._provider(), directory, self._options(), self.gpus_per_node, explain) as workers:
                 yield workers
         finally:
-            with suppress(InputError):  # a scheduler that does not answer now; the jobs notice that nobody is there
+            with suppress(InputError, Paused):  # a scheduler that does not answer; jobs notice that nobody is there
                 self._cancel(run_label(directory))
+
+    def _explain(self, directory: Path) -> str:
+        return waiting_for(self.jobs(directory))
 
     def jobs(self, directory: Path) -> list[Job]:
         """Return the jobs of a run with this directory, as far as the scheduler can be asked."""

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import subprocess
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from activeph.errors import InputError
-from activeph.execute.parsl_executor import Job, PilotExecutor, clock, run_label
+from activeph.errors import InputError, Paused
+from activeph.execute.base import Workers
+from activeph.execute.parsl_executor import Job, PilotExecutor, clock, run_label, waiting_for
+
+logger = logging.getLogger(__name__)
 
 CANCEL_SECONDS = 60.0
 """Limit of the wait for cancelled jobs to be gone. On a node that does not answer they never are, but what ran there
 has noticed by then that its driver is gone."""
 COMMAND_SECONDS = 60
 """Time in which a command of Slurm must answer."""
+PATIENCE_SECONDS = 600.0  # a controller that is started again or hands over is back by then
+PAUSE_SECONDS = 10.0
+PASSING = re.compile(
+    r"Unable to contact slurm controller|Socket timed out|temporarily unable|Zero Bytes were transmitted|"
+    r"Connection (refused|timed out)|connection failure|no answer in",
+    re.IGNORECASE,
+)
+"""What Slurm says of itself that has nothing to do with the job."""
+
+
+class ControllerAway(Paused):
+    """Slurm is there, but its controller does not answer now."""
 
 
 class SlurmExecutor(PilotExecutor):
@@ -34,6 +51,11 @@ class SlurmExecutor(PilotExecutor):
     """Whole nodes."""
     scheduler_options: str = ""
     """Further ``#SBATCH`` lines."""
+
+    def start(self, directory: Path | None = None) -> AbstractContextManager[Workers]:
+        """Return workers as :meth:`PilotExecutor.start`, once Slurm's controller answers."""
+        await_controller()
+        return super().start(directory)
 
     def check(self) -> None:
         """Raise InputError where Slurm does not answer or the partition does not exist."""
@@ -81,9 +103,31 @@ class SlurmExecutor(PilotExecutor):
 
     def jobs(self, directory: Path) -> list[Job]:
         """Return the jobs of a run with this directory; none where Slurm does not answer."""
-        with suppress(InputError):
+        with suppress(InputError, ControllerAway):
             return _jobs(run_label(directory))
         return []
+
+    def _explain(self, directory: Path) -> str:
+        try:
+            return waiting_for(_jobs(run_label(directory)))
+        except (InputError, ControllerAway) as error:
+            return f"no news of the scheduler, running jobs go on: {error}"
+
+
+def await_controller() -> None:
+    """Wait until Slurm's controller answers. Raises ControllerAway where it does not in ten minutes."""
+    end, is_told = time.monotonic() + PATIENCE_SECONDS, False
+    while True:
+        try:
+            ask_slurm(["sinfo", "-h", "-o", "%R"])
+            return
+        except ControllerAway as error:
+            if time.monotonic() > end:
+                raise
+            if not is_told:
+                logger.warning("waiting for the scheduler: %s", error)
+            is_told = True
+            time.sleep(PAUSE_SECONDS)
 
 
 def _jobs(label: str) -> list[Job]:
@@ -93,13 +137,25 @@ def _jobs(label: str) -> list[Job]:
 
 
 def ask_slurm(command: list[str]) -> str:
-    """Return what a program of Slurm prints. Raises InputError where there is none or it fails."""
+    """Return what a program of Slurm prints.
+
+    Raises InputError where there is none or it fails, ControllerAway where that may pass by itself.
+    """
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        raise _away(command, f"no answer in {COMMAND_SECONDS} s") from None
+    except OSError as error:
         raise InputError(f"Slurm must answer {command[0]} but got {error}; run on a host of the cluster.") from error
-    if answer.returncode != 0:
-        raise InputError(
-            f"Slurm must answer {command[0]} but got {answer.stderr.strip()[:200]!r}; ask your administrators."
-        )
-    return answer.stdout
+    if answer.returncode == 0:
+        return answer.stdout
+    said = answer.stderr.strip()[:200]
+    if PASSING.search(said):
+        raise _away(command, said)
+    raise InputError(f"Slurm must answer {command[0]} but got {said!r}; ask your administrators.")
+
+
+def _away(command: list[str], said: str) -> ControllerAway:
+    return ControllerAway(
+        f"Slurm's controller must answer {command[0]} but got {said!r}; run again when it is back, nothing is lost."
+    )

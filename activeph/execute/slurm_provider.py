@@ -10,16 +10,10 @@ from pathlib import Path
 
 from parsl.providers import SlurmProvider
 
+from activeph.execute.slurm_executor import PASSING, PATIENCE_SECONDS, PAUSE_SECONDS
+
 POLL_SECONDS = 10
-PATIENCE_SECONDS = 600.0  # a controller that is started again or hands over is back by then
-PAUSE_SECONDS = 10.0
 LONGEST_PAUSE_SECONDS = 60.0
-PASSING = re.compile(
-    r"Unable to contact slurm controller|Socket timed out|temporarily unable|Zero Bytes were transmitted|"
-    r"Connection (refused|timed out)|connection failure|no answer in",
-    re.IGNORECASE,
-)
-"""What Slurm says of itself that has nothing to do with the job."""
 
 
 class PatientSlurmProvider(SlurmProvider):  # type: ignore[misc]

@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from activeph.build import run_campaign
 from activeph.errors import InputError, Paused
 from activeph.execute.driver_job import DriverJob, driver_script, submit_driver
 from activeph.execute.parsl_executor import ParslExecutor, seconds
-from activeph.execute.slurm_executor import SlurmExecutor
+from activeph.execute.slurm_executor import SlurmExecutor, await_controller
 from activeph.progress import NoProgress
 from activeph.records import Done, Failed, Label
 from activeph.store.ledger import Ledger
@@ -48,6 +49,35 @@ def test_without_slurm_the_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(InputError, match="Slurm must answer sinfo but got"):
         SlurmExecutor().check()
+
+
+@pytest.fixture
+def silent_controller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stand-in for Slurm whose controller is away until the file that is given is there."""
+    back = tmp_path / "back"
+    sentence = "slurm_load_partitions: Unable to contact slurm controller (connect failure)"
+    (tmp_path / "sinfo").write_text(f"#!/bin/sh\n[ -e {back} ] && echo test && exit 0\necho '{sentence}' >&2; exit 1\n")
+    (tmp_path / "sinfo").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("activeph.execute.slurm_executor.PAUSE_SECONDS", 0.05)
+    return back
+
+
+def test_a_controller_that_stays_away_pauses_with_its_reason(
+    silent_controller: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("activeph.execute.slurm_executor.PATIENCE_SECONDS", 0.2)
+    reason = r"Slurm's controller must answer sinfo but got '.*Unable to contact.*'; run again when it is back"
+    with pytest.raises(Paused, match=reason):
+        SlurmExecutor().start(tmp_path / "jobs")
+    with pytest.raises(Paused, match=reason):
+        SlurmExecutor().check()
+
+
+def test_a_controller_that_comes_back_was_waited_for(silent_controller: Path, caplog: pytest.LogCaptureFixture) -> None:
+    threading.Timer(0.5, silent_controller.touch).start()
+    await_controller()
+    assert caplog.text.count("waiting for the scheduler: Slurm's controller must answer sinfo") == 1
 
 
 @pytest.mark.integration

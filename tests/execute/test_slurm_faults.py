@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,83 @@ def test_a_campaign_goes_on_through_lost_workers_jobs_and_nodes(
     told = [record.getMessage() for record in caplog.records if record.name.startswith("activeph")]
     assert any("waiting for the scheduler: job" in text and "is pending" in text for text in told), told
     assert any("DOWN" in text or "not available" in text or "ReqNodeNotAvail" in text for text in told), told
+
+
+class Controller:
+    """The cluster's controller, which can be stopped and started."""
+
+    def __init__(self, cluster: Path) -> None:
+        self._cluster = cluster
+
+    def stop(self) -> None:
+        os.kill(int((self._cluster / "slurmctld.pid").read_text()), signal.SIGTERM)
+        wait_for(lambda: not answers())
+
+    def start(self) -> None:
+        subprocess.run(["slurmctld", "-f", self._cluster / "slurm.conf"], check=True)
+        wait_for(answers)
+
+
+def answers() -> bool:
+    return subprocess.run(["sinfo"], capture_output=True, check=False).returncode == 0
+
+
+class Absences(threading.Thread):
+    """The controller is away when the campaign starts, and once more while it labels and loses its job."""
+
+    def __init__(self, controller: Controller, notes: Path, told: pytest.LogCaptureFixture) -> None:
+        super().__init__(daemon=True)
+        self._controller, self._notes, self._told = controller, notes, told
+        self.done: list[str] = []
+
+    def run(self) -> None:
+        wait_for(lambda: "waiting for the scheduler: Slurm's controller" in self._told.text, 120.0)
+        self._controller.start()
+        self.done.append("at the start")
+        wait_for(lambda: self._finished() >= 6, 120.0)
+        pids = block_processes()
+        self._controller.stop()
+        before = self._finished()
+        wait_for(lambda: self._finished() >= before + 4, 120.0)  # labels go on without it
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: "no news of the scheduler, running jobs go on" in self._told.text, 120.0)
+        time.sleep(5.0)
+        self._controller.start()
+        self.done.append("while labels ran")
+
+    def _finished(self) -> int:
+        return len(list(self._notes.glob("*-finished")))
+
+
+@pytest.mark.integration
+def test_a_campaign_goes_on_while_the_controller_is_away(
+    slurm: SlurmExecutor,
+    cluster: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("activeph.build.draw_report", lambda directory: None)
+    monkeypatch.setattr("activeph.execute.parsl_workers.HEARTBEAT_SECONDS", 2)
+    monkeypatch.setattr("activeph.execute.parsl_workers.LOST_SECONDS", 6)
+    monkeypatch.setattr("activeph.execute.parsl_workers.QUIET_SECONDS", 1.0)
+    monkeypatch.setattr("activeph.execute.slurm_provider.POLL_SECONDS", 2)
+    monkeypatch.setattr("activeph.execute.slurm_executor.PAUSE_SECONDS", 1.0)
+    file = campaign(tmp_path, slurm)
+    controller = Controller(cluster)
+    controller.stop()
+    absences = Absences(controller, tmp_path / "notes", caplog)
+    absences.start()
+    try:
+        with caplog.at_level(logging.WARNING, "activeph"):
+            run_campaign(file, tmp_path / "run", NoProgress())
+    finally:
+        if not answers():
+            controller.start()
+    assert absences.done == ["at the start", "while labels ran"]
+    assert_each_label_once(tmp_path)
 
 
 def assert_each_label_once(directory: Path) -> None:
