@@ -38,12 +38,22 @@ def with_force_constants(system: System, forces: FloatArray, distance: float = 0
     displaced = _displaced(system, distance)
     shape = (len(displaced) + 1, *system.supercell.positions.shape)
     forces = np.asarray(forces, dtype=np.float64)
-    if forces.shape != shape or not np.isfinite(forces).all():
+    if forces.shape != shape:
         raise InputError(
-            f"forces for system {system.name!r} must be finite and of shape {shape} but got {forces.shape}; "
+            f"forces for system {system.name!r} must be of shape {shape} but got {forces.shape}; "
             "label every cell of finite_displacements, in its order"
         )
+    require_forces(system, forces)
     return fitted(system, displaced, forces[1:] - forces[0])
+
+
+def require_forces(system: System, forces: FloatArray) -> None:
+    """Raise InputError where forces are no numbers, as those of labelers that give none."""
+    if not np.isfinite(forces).all():
+        raise InputError(
+            f"force constants of {system.name!r} must be made of finite forces but got labels without; take a labeler "
+            "that gives forces, or give force_constants as a file"
+        )
 
 
 def fitted(system: System, displacements: FloatArray, forces: FloatArray) -> System:

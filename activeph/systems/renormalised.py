@@ -13,6 +13,7 @@ import numpy as np
 from activeph.errors import InputError
 from activeph.phonons.renormalise import Renormalisation, Round, Settings
 from activeph.records import Configuration, FloatArray, Label, System
+from activeph.systems.displacements import require_forces
 
 Labelling = Callable[[Sequence[Configuration]], Sequence[Label | None]]
 """Labels a batch, in its order; None where a calculation failed."""
@@ -101,6 +102,7 @@ def _answers(system: System, u: FloatArray, label: Labelling) -> tuple[FloatArra
     rows = [row for row, answer in enumerate(labels) if answer is not None]
     good = [answer for answer in labels if answer is not None]
     forces = np.array([answer.forces for answer in good]).reshape(-1, *cell.positions.shape)
+    require_forces(system, forces)
     return u[rows], forces, np.array([answer.energy for answer in good], dtype=np.float64)
 
 

@@ -103,3 +103,9 @@ def test_no_convergence_and_no_labels_get_a_sentence(crystal: Builder) -> None:
         renormalised(unstable, [300.0], Springs(truth), Settings(draws=8, max_rounds=1))
     with pytest.raises(InputError, match="must have labels but got none"):
         renormalised(unstable, [300.0], lambda batch: [None] * len(batch), Settings(draws=2))
+
+    def without_forces(batch: Sequence[Configuration]) -> list[Label | None]:
+        return [dataclasses.replace(Springs(truth)._label(cell), forces=cell.positions * np.nan) for cell in batch]
+
+    with pytest.raises(InputError, match="must be made of finite forces but got labels without; take a labeler"):
+        renormalised(unstable, [300.0], without_forces, Settings(draws=2))
