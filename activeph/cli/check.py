@@ -55,13 +55,17 @@ def _systems(campaign: Campaign) -> list[System]:
     from activeph.quasi_harmonic import expansion_temperatures
     from activeph.renormalisation import wanted_temperatures
     from activeph.sample.base import systems_of
+    from activeph.systems import examined_force_constants
 
     systems = []
     for section in campaign.systems:
         given = section.force_constants if isinstance(section.force_constants, Path) else None
-        system = section.system(given)
+        system = section.system()
         formula = Formula.from_list(_symbols(system)).format("metal")
         click.echo(f"{section.name}: {formula}, supercell of {len(system.supercell.numbers)} atoms")
+        if given is not None:
+            system, examination = examined_force_constants(system, given)
+            click.echo(f"  {examination}")
         warm = wanted_temperatures(campaign) or expansion_temperatures(campaign)
         if given is not None and not warm:  # else they are not drawn from as they are
             for sampler in [*(arm.sample for arm in campaign.arms.values()), campaign.test.sample]:
