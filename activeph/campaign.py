@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 
 import numpy as np
 
 from activeph.config import Campaign
 from activeph.errors import InputError
-from activeph.labelling import Losses, Obtained, obtain
-from activeph.loop import Loop, dataset_of, draw, member_paths, picks_at, refuse_absent_targets, step_pools
-from activeph.progress import Stage
+from activeph.labelling import Losses, obtain
+from activeph.loop import Loop, counting, dataset_of, draw, member_paths, picks_at, step_pools
 from activeph.proposal import (
     Pools,
     Request,
@@ -25,7 +23,7 @@ from activeph.proposal import (
     select,
     test_pools,
 )
-from activeph.records import Configuration, Label
+from activeph.records import Configuration
 from activeph.recovery import restore_labels
 from activeph.replacement import replace_lost, request, taken
 from activeph.report.metrics import goals_met, metrics_record
@@ -130,7 +128,8 @@ def label(loop: Loop, steps: Sequence[Step]) -> None:
     while True:
         wanted = _wanted(loop, places, known)
         with loop.progress.stage(title, len(wanted)) as stage:
-            obtain(loop.campaign.label, wanted, loop.ledger, loop.workers, partial(_look_at, loop, stage), losses)
+            labeler = loop.campaign.label
+            obtain(labeler, wanted, loop.ledger, loop.workers, counting(loop.campaign, labeler, stage), losses)
         if not replace_lost(loop, places, losses):
             break
         title, known = f"round {steps[0].round}: labelling in place of what failed", known | set(wanted)
@@ -177,13 +176,6 @@ def evaluate(loop: Loop, steps: Sequence[Step]) -> None:
 
 def _goal_met(campaign: Campaign, state: State, step: Step) -> bool:
     return step in state.evaluated and goals_met(campaign.budget.target_error, state.evaluated[step]["targets"])
-
-
-def _look_at(loop: Loop, stage: Stage, one: Obtained) -> None:
-    """Count a label; raise InputError where it lacks a target, so that no other is paid for in vain."""
-    if isinstance(one.outcome, Label):
-        refuse_absent_targets(loop.campaign, one.outcome, f" in {loop.ledger.directory(one.key)}")
-    stage.advance()
 
 
 def _wanted(loop: Loop, places: Sequence[Step | None], known: frozenset[str]) -> dict[str, Configuration]:

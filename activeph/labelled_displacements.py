@@ -6,6 +6,7 @@ from activeph.errors import Paused
 from activeph.identity import aligned, label_key
 from activeph.label.base import Labeler
 from activeph.labelling import obtain
+from activeph.loop import counting
 from activeph.means import Means
 from activeph.records import Failure, Label, System
 from activeph.systems import finite_displacements
@@ -18,7 +19,8 @@ def label_displacements(system: System, distance: float, labeler: Labeler, title
     """
     configurations = finite_displacements(system, distance)
     with means.progress.stage(title, len(configurations)) as stage:
-        found = obtain(labeler, configurations, means.ledger, means.workers, lambda _: stage.advance())
+        count = counting(means.campaign, labeler, stage)
+        found = obtain(labeler, configurations, means.ledger, means.workers, count)
     labels = []
     for configuration in configurations:
         key = label_key(configuration, labeler.fingerprint)

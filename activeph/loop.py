@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,9 @@ from activeph.config import Campaign
 from activeph.dataset import make_dataset
 from activeph.errors import InputError, Paused
 from activeph.execute.base import Workers
-from activeph.progress import Progress
+from activeph.label.base import Labeler
+from activeph.labelling import Obtained
+from activeph.progress import Progress, Stage
 from activeph.proposal import Pools, campaign_pools, test_pools
 from activeph.records import Configuration, Dataset, Label, System
 from activeph.rundir import RunDirectory
@@ -61,6 +63,20 @@ def refuse_absent_targets(campaign: Campaign, label: Label, name: str = "") -> N
                 f"labeler {campaign.label.kind} must give the target {target} but got {value}{name}; "
                 "remove it from targets"
             )
+
+
+def counting(campaign: Campaign, labeler: Labeler, stage: Stage) -> Callable[[Obtained], None]:
+    """Return what counts labels as they come.
+
+    It raises InputError where one of the campaign's own labeler lacks a target, so that no other is paid for in vain.
+    """
+
+    def count(one: Obtained) -> None:
+        if labeler == campaign.label and isinstance(one.outcome, Label):
+            refuse_absent_targets(campaign, one.outcome, f" for label {one.key[:12]}")
+        stage.advance()
+
+    return count
 
 
 def dataset_of(loop: Loop, picks: Sequence[Pick]) -> Dataset:

@@ -10,6 +10,7 @@ from typing import Any
 from activeph.config import Campaign, SystemSection
 from activeph.identity import aligned, label_key
 from activeph.labelling import obtain
+from activeph.loop import counting
 from activeph.means import Means
 from activeph.phonons.renormalise import Round, Settings
 from activeph.records import Configuration, Label, System
@@ -83,7 +84,7 @@ def _renormalise(system: System, section: SystemSection, folder: Path, means: Me
 
     def label(batch: Sequence[Configuration]) -> list[Label | None]:
         with means.progress.stage(f"{section.name}: renormalising", len(batch)) as stage:
-            found = obtain(labeler, batch, means.ledger, means.workers, lambda _: stage.advance())
+            found = obtain(labeler, batch, means.ledger, means.workers, counting(means.campaign, labeler, stage))
         answers = [(found[label_key(one, labeler.fingerprint)], one) for one in batch]
         return [aligned(answer, one) if isinstance(answer, Label) else None for answer, one in answers]
 

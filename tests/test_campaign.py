@@ -294,10 +294,14 @@ def test_a_test_set_that_takes_all_candidates_is_refused_before_anything_is_chos
     run(tmp_path, test=greedy | {"n": 20}, budget={"labels": 8, "initial": 8, "batch": 4, "repeats": 1})
 
 
-def test_a_labeler_without_a_target_is_refused_at_its_first_label(tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_force_constants", [True, False])
+def test_a_labeler_without_a_target_is_refused_at_its_first_label(tmp_path: Path, has_force_constants: bool) -> None:
     label = {"kind": "ase", "calculator": "ase.calculators.lj:LennardJones"}
-    with pytest.raises(InputError, match="labeler ase must give the target band_gap but got nan in .*; remove it from"):
-        run(tmp_path, label=label)
+    systems = campaign()["systems"]
+    if not has_force_constants:
+        del systems[0]["force_constants"]
+    with pytest.raises(InputError, match="labeler ase must give the target band_gap but got nan for label .*; remove"):
+        run(tmp_path, label=label, systems=systems)
     assert len(list(Ledger(tmp_path / "run" / "labels").keys())) == 1
     assert "band_gap" in (tmp_path / "run" / "stopped.txt").read_text()
 
