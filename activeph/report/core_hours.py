@@ -61,7 +61,7 @@ def caption(results: Results) -> str:
         "Core-hours of a repeat are those of all calculations that it asked for (time times cores, failed and repeated "
         "attempts included). A label that several arms or repeats use is counted for each of them, though it was "
         "calculated once: this is what each would have cost alone. Test set, force constants, training and scoring are "
-        "left out."
+        "left out. A line ends where the cheapest of its repeats does."
     )
     if not unknown:
         return text
