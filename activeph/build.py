@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from activeph.campaign import is_complete, run_rounds
@@ -12,7 +13,7 @@ from activeph.config.budget import cores_per_label
 from activeph.config.resume import open_run
 from activeph.costs import WITHOUT_COST, core_hours
 from activeph.entries import campaign_entries
-from activeph.errors import ActivephError, BudgetSpent, InputError
+from activeph.errors import ActivephError, BudgetSpent, InputError, Paused
 from activeph.loop import Loop
 from activeph.means import Means
 from activeph.preparation import prepare_systems
@@ -20,6 +21,7 @@ from activeph.progress import Progress
 from activeph.recovery import missing_records
 from activeph.rundir import RunDirectory, read_resolved, write_bytes
 from activeph.state import Fold, fold
+from activeph.store.durable import NO_SPACE
 from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger, ledger_of
 from activeph.store.lock import DirectoryLock
@@ -35,7 +37,7 @@ def run_campaign(path: Path, output: Path | None, progress: Progress) -> str:
     campaign = load_campaign(path)
     check_inputs(campaign)
     directory = RunDirectory((output or Path("runs") / campaign.name).absolute())
-    with DirectoryLock(directory.root):
+    with _pausing_without_room(), DirectoryLock(directory.root):
         campaign = open_run(campaign, directory)
         journal = Journal(directory.journal)
         ledger = _open_ledger(campaign, directory)
@@ -60,6 +62,18 @@ def run_campaign(path: Path, output: Path | None, progress: Progress) -> str:
         return _conclude(directory)
 
 
+@contextmanager
+def _pausing_without_room() -> Iterator[None]:
+    """Turn a full disk, wherever it shows, into a clean stop: what is finished stays, and what is not is repeated."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        place = error.filename or "the run directory"
+        raise Paused(f"{place} cannot be written: {error.strerror}; mend that, then run again.") from error
+
+
 def prepare_campaign(path: Path, output: Path | None, progress: Progress) -> None:
     """Do what a campaign does before its first round: force constants, renormalised ones, thermal cells, defects.
 
@@ -68,7 +82,7 @@ def prepare_campaign(path: Path, output: Path | None, progress: Progress) -> Non
     campaign = load_campaign(path)
     check_inputs(campaign)
     directory = RunDirectory((output or Path("runs") / campaign.name).absolute())
-    with DirectoryLock(directory.root):
+    with _pausing_without_room(), DirectoryLock(directory.root):
         campaign = open_run(campaign, directory)
         ledger = _open_ledger(campaign, directory)
         ledger.sweep()

@@ -15,12 +15,11 @@ from activeph.errors import InputError, LabelFailed, Paused
 from activeph.label.base import Labeler
 from activeph.label.sanity import check_distances, check_label
 from activeph.records import Configuration, Failure, Label
+from activeph.store.durable import NO_SPACE
 from activeph.store.ledger import Ledger
 
 RETRIED = frozenset({"crashed", "timeout"})
 """Failures that another attempt may cure; the others would only cost the same again."""
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
-"""Reasons of the file system that would fail every label: the campaign pauses instead of burning its budget."""
 UNWRITABLE = NO_SPACE | {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTDIR}
 """The same where the ledger itself is written, and not by a code, whose own permissions may be at fault."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import TypeVar
 import numpy as np
 
 from activeph.config import Campaign
-from activeph.errors import ActivephError, InputError
+from activeph.errors import ActivephError, InputError, Paused
 from activeph.execute.base import Workers
 from activeph.progress import Progress
 from activeph.records import Block, Candidate, Facts, Failed, IntArray, Prediction, System
 from activeph.sample.base import Pool, Sampler, pick, refused_share, systems_of
 from activeph.seeds import derive_seed, generator
 from activeph.state import Pick, Step
+from activeph.store.durable import NO_SPACE
 from activeph.store.ledger import Ledger
 from activeph.store.packed import LabelPack
 from activeph.tasks import (
@@ -226,7 +228,10 @@ def run_all(
     progress: Progress,
     sizes: Sequence[int] | None = None,
 ) -> list[Value]:
-    """Return the values of all tasks in their order. Raises ActivephError with the remote traceback if one fails."""
+    """Return the values of all tasks in their order. Raises ActivephError with the remote traceback if one fails.
+
+    Raises Paused where the file system has no room.
+    """
     values: dict[int, Value] = {}
     if not tasks:
         return []
@@ -234,6 +239,11 @@ def run_all(
     with progress.stage(title, sum(sizes)) as stage:
         for outcome in workers.map(function, tasks):
             if isinstance(outcome, Failed):
+                number = re.match(r"OSError: \[Errno (\d+)\]", outcome.error)
+                if number and int(number[1]) in NO_SPACE:
+                    raise Paused(
+                        f"step {title!r} must write its files but got {outcome.error}; mend that, then run again."
+                    )
                 raise ActivephError(
                     f"step {title!r} must finish but got {outcome.error}; run again to repeat it.\n{outcome.traceback}"
                 )

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""Reasons of the file system that would fail every step: a campaign pauses instead of burning its budget."""
 
 
 def sync_directory(directory: Path) -> None:
