@@ -14,7 +14,7 @@ from activeph.document import Mark, read_document
 from activeph.errors import InputError
 from activeph.section import SourceText
 
-RECORDED = ("files", "versions")  # what a run directory's campaign.yaml holds besides the keys of a campaign
+RECORDED = ("files", "versions", "fingerprint")  # what a run's campaign.yaml holds besides the keys of a campaign
 
 
 def load_campaign(path: Path | str) -> Campaign:

@@ -13,14 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
-from pydantic_core import PydanticCustomError
 
 import activeph
 from activeph.config.schema import Campaign
 from activeph.document import short, shown
 from activeph.errors import InputError
-from activeph.role import Role
 from activeph.rundir import RunDirectory, read_resolved, write_bytes
 
 DISTRIBUTIONS = (
@@ -30,6 +27,8 @@ DISTRIBUTIONS = (
 """Packages that can change a number."""
 
 MAY_GROW = ("budget.labels", "budget.repeats")
+LABELER = "fingerprint"
+"""Key of what tells the labeler's settings, code and data files; not in runs of older versions."""
 MAY_CHANGE = ("execute.", "budget.target_error", "budget.core_hours", "name")
 
 
@@ -44,6 +43,8 @@ class Difference:
     @property
     def allowed(self) -> bool:
         """Whether a run may go on with the new value: nothing finished depends on it."""
+        if self.key == LABELER:
+            return self.old is None
         if self.key in MAY_GROW:
             return isinstance(self.old, int) and isinstance(self.new, int) and self.new >= self.old
         return self.key.startswith(MAY_CHANGE)
@@ -57,7 +58,7 @@ def open_run(campaign: Campaign, directory: RunDirectory) -> Campaign:
     """
     new = resolved(campaign)
     if directory.campaign.exists():
-        refused = _refused(read_resolved(directory.campaign), new, campaign)
+        refused = _refused(read_resolved(directory.campaign), new)
         if refused and directory.journal.exists():
             raise InputError(_refusal(refused[0], directory))
         if refused and directory.systems.exists():
@@ -66,34 +67,25 @@ def open_run(campaign: Campaign, directory: RunDirectory) -> Campaign:
     return campaign
 
 
-def _refused(old: Mapping[str, Any], new: Mapping[str, Any], campaign: Campaign) -> list[Difference]:
+def _refused(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]:
     """Return the differences that change something. How labels are computed may change as long as they stay the same:
     a labeler's commands, cores and time limits are not in its fingerprint.
     """
     refused = [change for change in differences(old, new) if not change.allowed]
-    of_label = [change for change in refused if change.key.startswith(("label.", "files.label."))]
-    if of_label and _fingerprint(old) == campaign.label.fingerprint:
-        return [change for change in refused if change not in of_label]
-    return refused
-
-
-def _fingerprint(values: Mapping[str, Any]) -> str | None:
-    """Return the fingerprint of the labeler of a resolved campaign, None where it cannot be made any more."""
-    try:
-        labeler: Any = Role("labelers").validate(values.get("label"))
-        return str(labeler.fingerprint)
-    except (InputError, ValidationError, PydanticCustomError):
-        return None
+    if old.get(LABELER) != new[LABELER]:
+        return refused
+    return [change for change in refused if not change.key.startswith(("label.", "files.label."))]
 
 
 def resolved(campaign: Campaign) -> dict[str, Any]:
-    """Return every key with its value, the contents of the input files as hashes, and the versions in use.
+    """Return every key with its value, the contents of the input files as hashes, the versions in use, and the
+    labeler's fingerprint.
 
-    Folders can be huge and are left to the labeler's fingerprint, which knows what it read there.
+    Folders can be huge and are left to that fingerprint, which knows the codes and what was read there.
     """
     values = json.loads(campaign.model_dump_json())
     files = {key: _digest(path) for key, path in _paths(campaign.model_dump()) if path.is_file()}
-    return {**values, "files": files, "versions": versions()}
+    return {**values, "files": files, "versions": versions(), LABELER: campaign.label.fingerprint}
 
 
 def versions() -> dict[str, str]:
@@ -145,6 +137,11 @@ def _refusal(change: Difference, directory: RunDirectory) -> str:
         return (
             f"{shown(directory.root)} must go on with {package} {change.old} but got {change.new}; "
             "install that version, or start anew with another --output"
+        )
+    if change.key == LABELER:
+        return (
+            f"{shown(directory.root)} must go on with the labeler that it was begun with but got another version of "
+            "its code or other data files; restore them, or start anew with another --output"
         )
     if change.key.startswith("files."):
         return (

@@ -140,6 +140,19 @@ def test_another_version_is_refused_by_name(write: Write, folder: Path) -> None:
         open_run(campaign, directory)
 
 
+def test_another_version_of_a_code_is_refused(write: Write, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs and their data files are no packages of Python: only the labeler's fingerprint knows them."""
+    text = "systems: [KBr.vasp]\nlabel: {kind: files, directory: here, name: hse}\n"
+    directory = begin(write, folder, text)
+    monkeypatch.setattr("activeph.label.files.FilesLabeler.fingerprint", "another")
+    with pytest.raises(InputError, match="^run must go on with the labeler that it was begun with but got another"):
+        open_run(load_campaign(folder / "c.yaml"), directory)
+    content = read_resolved(directory.campaign)
+    del content["fingerprint"]  # begun before it was recorded
+    directory.campaign.write_text(yaml.safe_dump(content))
+    open_run(load_campaign(folder / "c.yaml"), directory)
+
+
 @pytest.mark.parametrize("text", ["", "- a\n", "{", "\x00"])
 def test_a_damaged_resolved_file_is_refused(text: str, folder: Path) -> None:
     (folder / "campaign.yaml").write_text(text)
