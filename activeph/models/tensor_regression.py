@@ -22,6 +22,7 @@ REACH = 4.0  # of the logarithms: beyond it covariances are singular in double p
 MAX_STRUCTURES_FOR_EVIDENCE = 60
 DEGREES_OF_FREEDOM = 4.0  # of the noise, Student's t: single odd structures lose their weight
 ROUNDS = 3  # of hyperparameters and structures' weights in turn
+VARIED = 1e-4  # of the largest of its group: a feature that varies less is constant but for single-precision rounding
 KEPT = 1e-8  # of the largest variance: directions that the labels say less about are left to the prior
 
 
@@ -66,7 +67,10 @@ def fit_linear(
     ``groups`` [F] are numbered from 0. Only the draw depends on ``seed``.
     """
     spreads = np.sqrt(np.mean(features**2, axis=(0, 1)))
-    spreads = np.where(spreads > 1e-12 * max(spreads.max(), 1e-300), spreads, np.inf)  # constant ones say nothing
+    largest = np.zeros(groups.max() + 1)
+    np.maximum.at(largest, groups, spreads)
+    spreads = np.where(spreads > VARIED * largest[groups], spreads, largest[groups])  # what it weighs is not known
+    spreads = np.where(spreads > 0, spreads, np.inf)
     equal = 1 / spreads / np.sqrt(np.bincount(groups)[groups])
     widths = np.ones(len(labels))
     for _ in range(ROUNDS):

@@ -203,3 +203,18 @@ def test_one_odd_structure_hardly_matters() -> None:
     labels[4] += 20.0
     posterior, _ = fit_linear(features, labels / 3, np.array([0, 1, 2, 3]), 0)
     assert np.abs(3 * posterior.mean(features[:10]) - features[:10] @ weights)[[0, 1, 2, 3, 5]].max() < 0.3
+
+
+def test_features_that_only_rounding_moves_say_nothing() -> None:
+    """Two of its kind were in no label, only an atom and its own images: constant, until another crystal comes."""
+    rng = np.random.default_rng(2)
+    features, weights = rng.normal(size=(20, 6, 4)), rng.normal(size=4)
+    labels = features @ weights + 0.1 * rng.normal(size=(20, 6))
+    noise = 1e-8 * rng.normal(size=(20, 6, 1))
+    groups = np.array([0, 1, 2, 3, 0])
+    known = np.concatenate([features, noise], axis=2)
+    posterior, _ = fit_linear(known, labels, groups, 0)
+    other = np.concatenate([features, np.ones((20, 6, 1))], axis=2)
+    assert np.abs(posterior.mean(other) - features @ weights).max() < 1.0
+    sizes = [np.trace(posterior.covariance(one), axis1=1, axis2=2).min() for one in (other, known)]
+    assert sizes[0] > 10 * sizes[1]  # and that nothing is known of them is known
