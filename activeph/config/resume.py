@@ -27,6 +27,8 @@ DISTRIBUTIONS = (
 """Packages that can change a number."""
 
 MAY_GROW = ("budget.labels", "budget.repeats")
+FOLLOW = ("budget.initial", "budget.batch")
+"""Keys whose defaults follow ``budget.labels``, so that they may change where nobody wrote them."""
 LABELER = "fingerprint"
 """Key of what tells the labeler's settings, code and data files; not in runs of older versions."""
 MAY_CHANGE = ("execute.", "budget.target_error", "budget.core_hours", "name")
@@ -149,6 +151,8 @@ def _refusal(change: Difference, directory: RunDirectory) -> str:
             "but got other content; restore it, or start anew with another --output"
         )
     remedy = "it may be raised only" if change.key in MAY_GROW else "restore it"
+    if change.key in FOLLOW:
+        remedy = f"write '{change.key.removeprefix('budget.')}: {short(change.old)}'"
     return (
         f"{change.key} must stay {short(change.old)}, as {shown(directory.root)} was begun with, but got "
         f"{short(change.new)}; {remedy}, or start anew with another --output"

@@ -99,6 +99,13 @@ def test_a_refused_change_is_named(write: Write, folder: Path) -> None:
     assert directory.campaign.read_bytes() == before
 
 
+def test_defaults_that_follow_a_raised_budget_are_to_be_written(write: Write, folder: Path) -> None:
+    directory = begin(write, folder, BASE + "budget: {labels: 10}\n")
+    with pytest.raises(InputError, match=r"^budget.initial must stay 10, .* but got 25; write 'initial: 10', or start"):
+        open_run(load_campaign(write(BASE + "budget: {labels: 50}\n")), directory)
+    open_run(load_campaign(write(BASE + "budget: {labels: 50, initial: 10, batch: 10}\n")), directory)
+
+
 def test_an_allowed_change_is_kept(write: Write, folder: Path) -> None:
     directory = begin(write, folder)
     open_run(load_campaign(write(BASE + "budget: {labels: 300}\n")), directory)
