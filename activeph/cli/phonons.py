@@ -13,7 +13,7 @@ from activeph.errors import InputError
 
 if TYPE_CHECKING:
     from activeph.config import Campaign, SystemSection
-    from activeph.records import Block, System
+    from activeph.records import Block, FloatArray, System
     from activeph.sample.base import Sampler
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -89,15 +89,23 @@ def _with_force_constants(campaign: Campaign, section: SystemSection, output: Pa
 
 
 def _tell_frequencies(system: System) -> None:
+    import dataclasses
+
     from activeph.phonons.modes import degenerate_sets, normal_modes
 
     frequencies = normal_modes(system).frequencies
     sets = degenerate_sets(frequencies)
-    imaginary = int((frequencies < 0).sum())
-    span = f"{frequencies[0]:.2f} to {frequencies[-1]:.2f} THz"
-    click.echo(f"{system.name}: {len(frequencies)} modes in {len(sets)} sets, {span}, {imaginary} imaginary")
+    click.echo(f"{system.name}: {len(frequencies)} modes in {len(sets)} sets, {_span(frequencies)}")
     shown = ", ".join(f"{frequencies[one[0]]:.2f} ({len(one)})" for one in sets[:12])
     click.echo(f"  frequencies in THz (degeneracy): {shown}{', ...' if len(sets) > 12 else ''}")
+    for temperature, constants in sorted(system.effective_force_constants.items()):
+        effective = normal_modes(dataclasses.replace(system, force_constants=constants)).frequencies
+        click.echo(f"  renormalised at {temperature:g} K: {_span(effective)}")
+
+
+def _span(frequencies: FloatArray) -> str:
+    """Return lowest and highest of sorted frequencies, and how many are imaginary."""
+    return f"{frequencies[0]:.2f} to {frequencies[-1]:.2f} THz, {int((frequencies < 0).sum())} imaginary"
 
 
 def _tell_displacements(campaign: Campaign, system: System) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,9 @@ def test_renormalised_force_constants_of_the_run_are_used(tmp_path: Path) -> Non
     picture = tmp_path / "bands.png"
     said = _said(path, "--output", str(tmp_path / "run"), "--picture", str(picture))
     plain = _said(_campaign(tmp_path, plain="phonon"))
+    (before,) = re.findall(r"modes in \d+ sets, \S+ to (\S+) THz, 0 imaginary", plain)
+    (after,) = re.findall(r"renormalised at 300 K: \S+ to (\S+) THz, 0 imaginary", said)
+    assert float(after) == pytest.approx(2 * float(before), abs=0.02)
 
     def size(text: str) -> float:
         line = next(line for line in text.splitlines() if "rms displacement at 300 K" in line)
