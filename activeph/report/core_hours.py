@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from activeph.records import FloatArray
-from activeph.report.curves import axis_name, draw_arms, legend_of_arms, metric_curves, metric_values
+from activeph.report.curves import axis_name, draw_arms, legend_of_arms, metric_curves, metric_values, whole_numbers
 from activeph.report.results import Results
 from activeph.report.savings import common_grid
 from activeph.report.style import arm_styles, target_label
@@ -37,6 +37,7 @@ def core_hours_curve(results: Results) -> Figure:
         row[0].set_ylabel(axis_name(target, METRIC))
         row[0].set_title(target_label(target), fontsize=10, loc="left")
     panels[-1][0].set_xlabel("labels per repeat")
+    whole_numbers(panels[-1][0])
     panels[-1][1].set_xlabel("core-hours per repeat")
     place = {"x": 0.01, "ha": "left", "fontsize": 8.5, "color": "#444444"}
     figure.supxlabel("line = mean, band = smallest to largest of the repeats; " + IN_SHORT, **place)

@@ -45,6 +45,7 @@ def learning_curve(results: Results) -> Figure:
             axes.tick_params(labelsize=8)
     for axes in panels[-1]:
         axes.set_xlabel("labels", fontsize=9)
+        whole_numbers(axes)
     legend_of_arms(below, panels[0, 0], list(results.rounds), styles, title="All targets, all metrics")
     return figure
 
@@ -75,6 +76,13 @@ def _title(results: Results, savings: list[Saving]) -> str:
     return "\n".join(lines) or results.name
 
 
+def whole_numbers(axes: Axes) -> None:
+    """Mark the horizontal axis at whole numbers alone: there are no half labels."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+
+
 def axis_name(target: str, metric: str) -> str:
     """Return a metric with the unit of a target."""
     return METRIC_NAMES[metric] + ("" if metric == "r2" else f" ({unit(target)})")
@@ -85,6 +93,7 @@ def _headline(axes: Axes, results: Results, savings: list[Saving], styles: dict[
     ends = draw_arms(axes, results, target, "mae", styles)
     axes.set_ylabel(f"{target_label(target)} {axis_name(target, 'mae')} on the test set")
     axes.set_xlabel("labels per repeat (failed calculations are replaced)")
+    whole_numbers(axes)
     shown = [saving for saving in savings if saving.verdict == "gain"]
     _free_strip(axes, 0.16 if shown else 0.06)
     axes.axvline(results.initial, color="#999999", linewidth=1, linestyle=":")

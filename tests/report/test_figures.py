@@ -225,3 +225,11 @@ def test_nothing_to_show_is_said(results: Results, write_run: WriteRun, tmp_path
     with pytest.raises(InputError, match="at least one evaluated round"):
         write_figures(tmp_path)
     assert not (tmp_path / "report").exists()
+
+
+def test_there_are_no_half_labels(results: Results) -> None:
+    figure = learning_curve(results)
+    FigureCanvasAgg(figure).draw()
+    counts = [label.get_text() for axes in (figure.axes[0], figure.axes[-1]) for label in axes.get_xticklabels()]
+    assert counts
+    assert not [text for text in counts if "." in text]
