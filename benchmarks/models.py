@@ -4,8 +4,9 @@
 
 For every seed the file is shuffled; the first part is the test set, training sets are nested prefixes of the rest, the
 same for all models. With ``--test FILE`` that file is the test set and all of LABELLED is trained on. Prints one JSON
-object: means over seeds with their standard errors. A kind may have keys: --kinds gnn "gnn force_weight=0". Larger
-files are made by ``make_pool.py``. Run with OMP_NUM_THREADS=1.
+object: means over seeds with their standard errors; with ``--table error-bars`` how right the error bars are, in
+Markdown. A kind may have keys: --kinds gnn "gnn force_weight=0". Larger files are made by ``make_pool.py``. Run with
+OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +30,17 @@ from activeph.models.calibration import calibration_metrics
 from activeph.models.stress import with_stress
 from activeph.records import Block, Dataset, System
 from activeph.systems.load import load_system
-from activeph.targets import spell_out
+from activeph.targets import STRESS_COMPONENTS, spell_out
 
 KINDS = ("origin", "gnn", "modes", "modes-gnn")
+COLUMNS = {
+    "area": "miscalibration_area",
+    "68 %": "coverage_68",
+    "95 %": "coverage_95",
+    "Spearman": "spearman",
+    "NLL": "nll in spreads",
+}
+"""Of the table of error bars; the likelihood's is that of errors in standard deviations of the test set's targets."""
 
 
 def main() -> None:
@@ -52,6 +63,9 @@ def main() -> None:
                 records.append(measure(kind, train, test, systems, seed, options.members))
             rows.append({"kind": kind, "labels": size, **summary(records)})
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    if options.table:
+        print(error_bars(rows, options.targets))
+        return
     names = ("labelled", "test", "n_test", "seeds", "members", "targets")
     print(json.dumps({"settings": {name: str(getattr(options, name)) for name in names}, "results": rows}, indent=1))
 
@@ -73,6 +87,7 @@ def parse() -> argparse.Namespace:
         nargs="+",
         default=("band_gap", "valence_band_maximum", "energy_per_atom", "hydrostatic_stress"),
     )
+    parser.add_argument("--table", choices=("error-bars",), help="print this table instead of JSON")
     return parser.parse_args()
 
 
@@ -104,7 +119,10 @@ def measure(
 ) -> dict[str, float]:
     word, *keys = kind.split()
     values = {name: json.loads(value) for name, value in (key.split("=", 1) for key in keys)}
-    model = with_stress(load_kind("models", word)(members=members, **values), train.target_names)
+    known = load_kind("models", word)
+    members = members if "members" in known.model_fields else 1  # some kinds are error bars of one network
+    own = {"members": members} if "members" in known.model_fields else {}
+    model = with_stress(known(**own, **values), train.target_names)
     start = time.process_time()
     states = [model.fit(train, systems, 1000 * seed + member) for member in range(members)]
     record = {"seconds_per_member": (time.process_time() - start) / members}
@@ -122,8 +140,29 @@ def measure(
                 continue
             record[f"{name}: R2 at {temperature:g} K"] = r2(truth[own], errors[own])
         quality = calibration_metrics(errors, prediction.std[:, p])
+        quality["nll in spreads"] = quality["nll"] - float(np.log(truth.std()))
         record |= {f"{name}: {word}": value for word, value in quality.items()}
     return record
+
+
+def error_bars(rows: list[dict[str, Any]], targets: Sequence[str]) -> str:
+    """Return how right the error bars are: means over seeds, and over components of the stress of one sort."""
+    groups = {name: [name] for name in targets if name not in STRESS_COMPONENTS}
+    for word, part in (("diagonal stress", slice(0, 3)), ("off-diagonal stress", slice(3, 6))):
+        if own := [name for name in STRESS_COMPONENTS[part] if name in targets]:
+            groups[word] = own
+    head = [*(COLUMNS), "± of the area"]
+    lines = ["| model | labels | target | " + " | ".join(head) + " |", "|" + "---|" * (3 + len(head))]
+    for row in rows:
+        for word, names in groups.items():
+            figures = [
+                np.mean([[row[f"{name}: {key}"][which] for key in COLUMNS.values()] for name in names], axis=0)
+                for which in ("mean", "error")
+            ]
+            cells = [f"{value:.{2 if key != 'area' else 3}f}" for key, value in zip(COLUMNS, figures[0], strict=True)]
+            label = f"| {row['kind']} | {row['labels']} | {word.replace('_', ' ')} | "
+            lines.append(label + " | ".join([*cells, f"{figures[1][0]:.3f}"]) + " |")
+    return "\n".join(lines)
 
 
 def r2(truth: np.ndarray, errors: np.ndarray) -> float:

@@ -111,7 +111,9 @@ def exact_uncertainty(predictor: NetworkPredictor, block: Block) -> np.ndarray:
         )
         graph = predictor._model.prepare(graph, predictor._members[0].elements)
         scaled = np.stack([network(graph)[0].numpy()[0] for network in networks])
-        values.append(np.sqrt(np.mean(scaled.std(axis=0, ddof=1) ** 2 * predictor._spread_factors**2)))
+        scale = predictor._members[0].scaling.scale  # the same for all: they share their labels
+        deviations = predictor._recalibration.apply(scale * scaled.std(axis=0, ddof=1)[None, : len(scale)])[0]
+        values.append(np.sqrt(np.mean((deviations / scale) ** 2)))
     torch.set_default_dtype(torch.float32)
     return np.array(values)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,6 +46,31 @@ def displacements(block: Block, system: System) -> FloatArray:
         order = _assign(fractional[row], block.species[row], rest, reference)
         moved[row] = _centred((fractional[row, order] - rest)[None], system.masses)[0]
     return np.asarray(moved @ reference.cell)
+
+
+def mirrored(block: Block, system: System) -> Block:
+    """Return the configurations with every displacement from the supercell reversed, in its order of atoms.
+
+    In a harmonic crystal they are as likely as the others, and new to whoever has only seen those. Configurations with
+    other atoms than the supercell's stay as they are.
+    """
+    rows = np.flatnonzero(same_atoms(block, system))
+    if len(rows) == 0:
+        return block
+    reference = system.supercell
+    own = replace(
+        block,
+        species=block.species[rows],
+        positions=block.positions[rows],
+        cells=block.cells[rows],
+        temperatures=block.temperatures[rows],
+    )
+    moved = displacements(own, system)
+    species, positions, cells = block.species.copy(), block.positions.copy(), block.cells.copy()
+    cells[rows] = _standard_cells(block.cells[rows], reference.cell)
+    species[rows] = reference.numbers
+    positions[rows] = (reference.positions - moved) @ np.linalg.inv(reference.cell) @ cells[rows]
+    return replace(block, species=species, positions=positions, cells=cells)
 
 
 def _standard_cells(cells: FloatArray, reference: FloatArray) -> FloatArray:

@@ -5,12 +5,14 @@ Measures after K. Tran et al., Mach. Learn.: Sci. Technol. 1, 025006 (2020), for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from activeph.records import Block, Dataset, FloatArray, IntArray
+from activeph.graphs.displacements import mirrored
+from activeph.records import Block, Dataset, FloatArray, IntArray, System
 
 TAIL = 4.0  # degrees of freedom of held-out errors
 SHARES = np.array([0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0])  # of the typical variance, equal for all
@@ -54,6 +56,11 @@ class Recalibration:
         return np.asarray(np.sqrt(self.floors**2 + (self.factors * deviations) ** 2))
 
 
+def unchanged(n_targets: int) -> Recalibration:
+    """Return the recalibration that leaves deviations as they are."""
+    return Recalibration(np.zeros(n_targets), np.ones(n_targets))
+
+
 def fit_recalibration(errors: FloatArray, deviations: FloatArray) -> Recalibration:
     """Return the recalibration from held-out errors and deviations [S, P].
 
@@ -83,6 +90,53 @@ def _fit_one(errors: FloatArray, deviations: FloatArray) -> tuple[float, float]:
     stretch = float(np.mean(STRETCHES[areas <= areas.min() + 0.003]))
     share = float(SHARES[best])
     return stretch * typical * np.sqrt(share), stretch * typical / spread * np.sqrt(1 - share)
+
+
+def recalibrate_ensemble(records: Sequence[Mapping[str, Any]]) -> Recalibration:
+    """Return what turns the spread of an ensemble into the deviation of its mean, from its members' records.
+
+    Each record holds ``targets`` and ``values`` [S, P] of the labels, the rows ``held_out`` [H] that this member has
+    not seen, and its values ``unseen`` [S, P] of configurations like the labels that none has seen: most members have
+    seen a label that one holds out, and agree there more than elsewhere.
+    """
+    n = len(records)
+    unseen = [record["unseen"].numpy() for record in records]
+    rows = [record["held_out"].numpy() for record in records]
+    if n == 1 or len({len(values) for values in unseen}) > 1 or sum(map(len, rows)) == 0:
+        return unchanged(unseen[0].shape[1])
+    errors = [(record["targets"] - record["values"]).numpy()[own] for record, own in zip(records, rows, strict=True)]
+    deviations = np.std(unseen, axis=0, ddof=1)[np.concatenate(rows)]
+    return recalibrate_mean(np.concatenate(errors), deviations, deviations, n)
+
+
+def recalibrate_mean(errors: FloatArray, deviations: FloatArray, spread: FloatArray, n: int) -> Recalibration:
+    """Return the recalibration of a mean over ``n`` members from errors of single ones, all [H, P].
+
+    Of a member's squared error the mean keeps what all share and an n-th part of the members' variance (``spread``
+    squared).
+    """
+    from scipy.stats import chi2
+
+    fitted = fit_recalibration(errors, deviations)
+    own = np.median(spread**2 / np.maximum(fitted.apply(deviations) ** 2, 1e-300), axis=0)
+    own = own * (n - 1) / chi2.median(n - 1)  # the median of a sample's variances is below their mean
+    kept = np.sqrt(np.clip(1 - (n - 1) / n * own, 1 / n, 1))
+    return Recalibration(fitted.floors * kept, fitted.factors * kept)
+
+
+def recalibrated(members: FloatArray, recalibration: Recalibration) -> FloatArray:
+    """Return members [K, B, P] with the same mean and recalibrated spread."""
+    if len(members) == 1:
+        return members
+    deviations = recalibration.apply(members.std(axis=0, ddof=1))
+    return np.asarray(members.mean(axis=0) + spread_out(members, deviations))
+
+
+def unseen(dataset: Dataset, systems: Mapping[str, System]) -> Dataset:
+    """Return a dataset of configurations like the labelled ones, each displacement reversed, with the same targets."""
+    known = (systems.get(block.system) for block in dataset.blocks)
+    blocks = (mirrored(block, own) if own else block for block, own in zip(dataset.blocks, known, strict=True))
+    return replace(dataset, blocks=tuple(blocks))
 
 
 def spread_out(draws: FloatArray, deviations: FloatArray) -> FloatArray:

@@ -6,7 +6,7 @@ import io
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -17,14 +17,19 @@ from activeph.models.gnn import GnnSettings
 from activeph.models.last_layer import (
     NAMES,
     LastLayer,
-    fit_heads,
     fit_posterior_layer,
+    heads_layer,
     read_last_layer,
     with_constant,
     write_last_layer,
 )
 from activeph.models.scaling import fit_scaling, sketch
 from activeph.records import Block, Dataset, FloatArray, Prediction, System
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from activeph.models.graph_network import GraphNetwork
 
 EVERY_FEATURE = 1_000_000  # wider than any network's last layer: features as they are
 
@@ -46,8 +51,11 @@ class SingleNetworkModel(GnnSettings):
         """Members of a prediction."""
 
     @abstractmethod
-    def fit_layer(self, features: FloatArray, errors: FloatArray, seed: int) -> LastLayer:
-        """Return the last layer from features [S, 1 + F] and scaled errors [S, P] of the labels trained on."""
+    def last_layer(self, network: bytes, features: FloatArray, errors: FloatArray, seed: int) -> LastLayer:
+        """Return the last layer of a trained network.
+
+        ``features`` [S, 1 + F] and scaled ``errors`` [S, P] are those of the labels that it was trained on.
+        """
 
     def fit(self, dataset: Dataset, systems: Mapping[str, System], seed: int, warm: bytes | None = None) -> bytes:
         """Train the network and its last layer; see :class:`activeph.models.base.Model`."""
@@ -65,7 +73,8 @@ class SingleNetworkModel(GnnSettings):
         errors = (dataset.targets - np.concatenate([part.members[0] for part in parts])) / scale
         out, _ = held_out_predictions(network)
         trained = np.setdiff1d(np.arange(len(dataset)), out)
-        layer = self.fit_layer(features[trained], errors[trained], seed).recalibrated(features[out], errors[out])
+        layer = self.last_layer(network, features[trained], errors[trained], seed)
+        layer = layer.recalibrated(features[out], errors[out])
         buffer = io.BytesIO()
         np.savez(buffer, network=np.frombuffer(network, dtype=np.uint8), scale=scale, **write_last_layer(layer))
         return buffer.getvalue()
@@ -124,13 +133,13 @@ class PosteriorGnnModel(SingleNetworkModel):
         """Members of a prediction."""
         return self.draws
 
-    def fit_layer(self, features: FloatArray, errors: FloatArray, seed: int) -> LastLayer:
+    def last_layer(self, network: bytes, features: FloatArray, errors: FloatArray, seed: int) -> LastLayer:
         """Return draws from the posterior."""
         return fit_posterior_layer(features, errors, self.draws, seed)
 
 
 class HeadsGnnModel(SingleNetworkModel):
-    """The network of kind gnn with many heads on its last layer, trained on the likelihood of their mean and spread."""
+    """A shallow ensemble: the network of kind gnn with many heads, trained together so that their spread is right."""
 
     kind: Literal["gnn-heads"] = "gnn-heads"
     heads: int = Field(16, ge=3)
@@ -141,9 +150,23 @@ class HeadsGnnModel(SingleNetworkModel):
         """Members of a prediction."""
         return self.heads
 
-    def fit_layer(self, features: FloatArray, errors: FloatArray, seed: int) -> LastLayer:
-        """Return trained heads."""
-        return fit_heads(features, errors, self.heads, seed)
+    def network(self, n_targets: int, elements: Tensor) -> GraphNetwork:
+        """Return an untrained network with all its heads."""
+        from activeph.models.shallow_ensemble import ShallowEnsemble
+
+        size = (self.hidden, self.blocks, self.layers)
+        return ShallowEnsemble(n_targets, elements, self.cutoff, self.radial, size, self.heads)
+
+    def last_layer(self, network: bytes, features: FloatArray, errors: FloatArray, seed: int) -> LastLayer:
+        """Return the heads as they were trained."""
+        from activeph.models.network_state import read_state
+
+        record = read_state(network)
+        weights, biases = (record["network"][f"deviations.{name}"].double().numpy() for name in ("weight", "bias"))
+        constant = biases + weights @ record["centre"].numpy()
+        heads = np.concatenate([constant[:, None], weights * record["spread"]], axis=1)  # [K P', 1 + F]
+        heads = heads.reshape(self.heads, -1, heads.shape[1])[:, : errors.shape[1]].transpose(0, 2, 1)
+        return heads_layer(heads)
 
 
 def _read(state: bytes) -> dict[str, Any]:

@@ -15,6 +15,13 @@ class GraphNetwork(nn.Module):
         """Return scaled targets [S, P] and the features [S, F] that the linear head reads."""
         raise TypeError(f"{type(self).__name__} has no forward")
 
+    def loss(self, scaled: Tensor, features: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """Return what training lowers of scaled targets [S, P] and of what ``forward`` said of them.
+
+        ``weights`` [P] are how much each counts. By default their mean squared error.
+        """
+        return torch.mean(weights * (scaled - targets) ** 2)
+
     def standardise(self, graph: Graph) -> None:
         """Set the scales of inputs from the training structures; a network with fixed scales does nothing."""
 

@@ -1,7 +1,7 @@
-"""What one network's last layer alone can say of the network's errors: members of a prediction without more networks.
+"""What one network's last layer can say of the network's errors: members of a prediction without more networks.
 
-Both ways leave the trained network as it is, read its last-layer features φ (centred, with a constant beside them), and
-add a linear function of them to its output: drawn from a posterior, or as heads trained on the likelihood.
+Each member adds a linear function of the last layer's features φ (centred, with a constant beside them) to the
+network's output: drawn from a posterior, or one of the heads that were trained with the network.
 """
 
 from __future__ import annotations
@@ -12,12 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from activeph.models.calibration import Recalibration, fit_recalibration, spread_out
+from activeph.models.calibration import Recalibration, fit_recalibration, spread_out, unchanged
 from activeph.records import FloatArray
-
-STEPS, RATE, START = 200, 0.02, 0.1  # of the heads: Adam's steps and step size, spread of the first heads
-DECAY = 1e-3  # of the heads' weights
-LEAST_VARIANCE = 1e-3  # of the heads, in squared standard deviations of the targets
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +61,7 @@ def fit_posterior_layer(features: FloatArray, errors: FloatArray, n_draws: int, 
         roots.append(vectors / np.sqrt(1 / prior + values / noise))
     drawn = rng.normal(size=(n_draws, errors.shape[1], features.shape[1]))
     heads = np.einsum("pfr,kpr->kfp", np.array(roots), drawn)
-    return LastLayer(heads - heads.mean(axis=0), np.array(roots), _unchanged(errors.shape[1]))
+    return LastLayer(heads - heads.mean(axis=0), np.array(roots), unchanged(errors.shape[1]))
 
 
 def _evidence(values: FloatArray, projected: FloatArray, errors: FloatArray) -> tuple[float, float]:
@@ -81,32 +77,11 @@ def _evidence(values: FloatArray, projected: FloatArray, errors: FloatArray) -> 
     return prior, noise
 
 
-def fit_heads(features: FloatArray, errors: FloatArray, n_heads: int, seed: int) -> LastLayer:
-    """Return heads whose mean and variance make errors [S, P] of the network on its own labels likeliest.
-
-    A shallow ensemble (M. Kellner, M. Ceriotti, arXiv:2402.16621) on a trunk that is trained before.
-    """
-    import torch
-
-    rng = np.random.Generator(np.random.SFC64(seed))
-    start = START * rng.normal(size=(n_heads, features.shape[1], errors.shape[1])) / np.sqrt(features.shape[1])
-    heads = torch.tensor(start, requires_grad=True)
-    inputs, truth = torch.from_numpy(features), torch.from_numpy(errors)
-    optimiser = torch.optim.Adam([heads], lr=RATE)
-    for _ in range(STEPS):
-        outputs = torch.einsum("sf,kfp->ksp", inputs, heads)
-        variances = outputs.var(dim=0) + LEAST_VARIANCE
-        loss = torch.mean((truth - outputs.mean(dim=0)) ** 2 / variances + torch.log(variances)) / 2
-        optimiser.zero_grad()
-        torch.autograd.backward(loss + DECAY * torch.mean(torch.sum(heads**2, dim=1)))
-        optimiser.step()
-    found = heads.detach().numpy()
-    roots = (found - found.mean(axis=0)).transpose(2, 1, 0) / np.sqrt(n_heads - 1)
-    return LastLayer(found, roots, _unchanged(errors.shape[1]))
-
-
-def _unchanged(n_targets: int) -> Recalibration:
-    return Recalibration(np.zeros(n_targets), np.ones(n_targets))
+def heads_layer(heads: FloatArray) -> LastLayer:
+    """Return the layer of heads [K, 1 + F, P]; what they have in common is the network's already."""
+    apart = heads - heads.mean(axis=0)
+    roots = apart.transpose(2, 1, 0) / np.sqrt(len(heads) - 1)
+    return LastLayer(apart, roots, unchanged(heads.shape[2]))
 
 
 def write_last_layer(layer: LastLayer) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import torch
 
 from activeph.graphs.batch import slice_block
 from activeph.graphs.neighbours import NeighbourFinder
+from activeph.models.calibration import unseen
 from activeph.models.device import pick_device
 from activeph.models.mace_batch import block_data
 from activeph.models.mace_data import binding_energies, check_labels
@@ -57,9 +58,11 @@ def fit_mace(model: MaceModel, dataset: Dataset, systems: Mapping[str, System], 
     }
     state = pack(network, start.architecture, start.atoms, more)
     values, features = _outputs(unpack(state), model, dataset, systems)
+    elsewhere, _ = _outputs(unpack(state), model, unseen(dataset, systems), systems)
     spread = float(np.sqrt(np.mean(np.sum((features - features.mean(axis=0)) ** 2, axis=1))))
     more |= {
         "values": torch.from_numpy(values),
+        "unseen": torch.from_numpy(elsewhere),
         "centre": torch.from_numpy(features.mean(axis=0)),
         "spread": spread if spread > 0 else 1.0,
     }

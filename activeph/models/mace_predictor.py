@@ -14,12 +14,12 @@ from torch import Tensor
 from activeph.errors import InputError
 from activeph.graphs.batch import slice_block
 from activeph.graphs.neighbours import NeighbourFinder
+from activeph.models.calibration import recalibrate_ensemble, recalibrated
 from activeph.models.device import Batches, pick_device
 from activeph.models.mace_batch import Data, Layout, block_data, evaluate
 from activeph.models.mace_data import VOIGT, atom_sums
 from activeph.models.mace_network import DTYPES, invariant_columns, restore_network, unpack
 from activeph.models.mace_targets import targets_of
-from activeph.models.network import spread_factors
 from activeph.models.scaling import sketch
 from activeph.records import Block, FloatArray, Prediction, System
 
@@ -81,7 +81,7 @@ class MacePredictor:
         records = self._records = [record for record, _ in loaded]
         self._members = [member for _, member in loaded]
         self._finder = NeighbourFinder(systems, self._members[0].cutoff)
-        self._factors = spread_factors(records)
+        self._recalibration = recalibrate_ensemble(records)
         self._names: tuple[str, ...] = tuple(records[0]["target_names"])
         self._derivatives = model.score == "forces" or self._names != ("energy_per_atom",)
         self._batches = Batches(BATCH_GPU if device.type == "cuda" else BATCH_CPU)
@@ -97,9 +97,8 @@ class MacePredictor:
             )
         parts = self._batches.run(len(block), lambda rows: self._score(slice_block(block, rows)))
         members = np.concatenate([values for values, _, _ in parts], axis=1)
-        mean = members.mean(axis=0)
         return Prediction(
-            mean + self._factors * (members - mean),
+            recalibrated(members, self._recalibration),
             np.concatenate([features for _, features, _ in parts]),
             np.mean([record["scale"].numpy() for record in self._records], axis=0),
             np.concatenate([spread for _, _, spread in parts]) if self._model.score == "forces" else None,

@@ -112,6 +112,18 @@ class ModesFit:
             start += len(block)
         return np.concatenate(parts)
 
+    def deviations(self, dataset: Dataset) -> FloatArray:
+        """Return what the fits expect of :meth:`left_over` [S, P], as deviations; NaN for systems without one."""
+        parts = []
+        for block in dataset.blocks:
+            fit = self.systems.get(block.system)
+            if fit is None:
+                parts.append(np.full((len(block), len(self.scaling.scale)), np.nan))
+            else:
+                expected = np.stack([posterior.residual_deviations for posterior in fit.posteriors], axis=1)
+                parts.append(fit.recalibration.apply(expected) * fit.deviation * self.scaling.scale)
+        return np.concatenate(parts)
+
 
 def fit_modes(dataset: Dataset, systems: Mapping[str, System], seed: int) -> ModesFit:
     """Fit those systems of a dataset that are among ``systems``. Raises InputError where one has no force constants."""

@@ -14,13 +14,13 @@ from pydantic import Field
 from activeph.errors import InputError
 from activeph.graphs.displacements import same_atoms
 from activeph.models.base import Predictor, unreadable
+from activeph.models.calibration import recalibrated
+from activeph.models.experts import Experts, judge_experts
 from activeph.models.gnn import GnnSettings
 from activeph.models.modes import ModesFit, ModesPredictor, fit_modes, read_fit, write_fit
 from activeph.models.scaling import fit_scaling, sketch
 from activeph.records import Block, Dataset, FloatArray, IntArray, Prediction, System
 from activeph.section import Section
-
-DOUBT, N_IMAGINED = 1.5, 6  # by measurement at 25 labels, where members hold out a dozen
 
 
 class ModesGnnModel(Section):
@@ -43,7 +43,7 @@ class ModesGnnModel(Section):
 
     def fit(self, dataset: Dataset, systems: Mapping[str, System], seed: int, warm: bytes | None = None) -> bytes:
         """Train one member; see :class:`activeph.models.base.Model`."""
-        from activeph.models.network import fit_network, held_out_predictions
+        from activeph.models.network import fit_network
 
         known = _with_modes(systems, dataset)
         modes = fit_modes(dataset, known, seed) if any(block.system in known for block in dataset.blocks) else None
@@ -52,24 +52,24 @@ class ModesGnnModel(Section):
         earlier = read_member(warm).network if warm is not None else None
         units = np.tile(fit_scaling(dataset).scale, 2)
         network = fit_network(self.gnn, both, systems, seed, earlier, units)
-        rows, guesses = held_out_predictions(network)
-        expanded = np.concatenate([np.full(len(block), block.system in known) for block in dataset.blocks])[rows]
-        errors = expert_errors(dataset.targets[rows][expanded], left_over[rows][expanded], guesses[expanded])
-        return write_member(Member(modes, network, errors))
+        deviations = modes.deviations(dataset) if modes else np.full(dataset.targets.shape, np.nan)
+        return write_member(Member(modes, network, deviations))
 
     def load(self, states: Sequence[bytes], systems: Mapping[str, System]) -> ModesGnnPredictor:
         """Return the ensemble; see :class:`activeph.models.base.Model`."""
         from activeph.models.network import load_networks
+        from activeph.models.network_state import read_state
 
         if not states:
             raise InputError("an ensemble must have at least one member but got none; train it first.")
         members = [read_member(state) for state in states]
         fits = [member.modes for member in members if member.modes is not None]
         known = {name: system for name, system in systems.items() if fits and name in fits[0].systems}
+        networks = [member.network for member in members]
         return ModesGnnPredictor(
             ModesPredictor(fits, known, self.features) if fits else None,
-            load_networks(self.gnn, [member.network for member in members], systems, self.features),
-            expert_weights(np.concatenate([member.errors for member in members], axis=1)),
+            load_networks(self.gnn, networks, systems, self.features, recalibrated=False),
+            judge_experts([read_state(network) for network in networks], members[0].deviations),
             known,
             self.features,
         )
@@ -81,31 +81,6 @@ class ModesGnnModel(Section):
         return learning_curve(read_member(state).network)
 
 
-def expert_errors(truth: FloatArray, left_over: FloatArray, guesses: FloatArray) -> FloatArray:
-    """Return absolute errors [3, H, P] of expansion, corrected expansion and network on held-out labels.
-
-    ``truth`` and ``left_over`` are [H, P], ``guesses`` [H, 2 P] what the network says of either.
-    """
-    whole, rest = np.split(guesses, 2, axis=1)
-    return np.abs(np.stack([left_over, left_over - rest, truth - whole]))
-
-
-def expert_weights(errors: FloatArray) -> FloatArray:
-    """Return the weights [3, P] of the experts from their absolute errors [3, H, P].
-
-    Inverse fourth powers of the means: near-equal experts are averaged, a clearly worse one is silent. The network
-    must prove itself: its means include a few imagined errors larger than the expansion's, which weigh less the more
-    labels are held out.
-    """
-    if errors.shape[1] == 0:
-        return np.full((3, errors.shape[2]), 1 / 3)
-    means = errors.mean(axis=1)
-    n, doubted = errors.shape[1], DOUBT * means[0]
-    means[1:] = (n * means[1:] + N_IMAGINED * doubted) / (n + N_IMAGINED)
-    ratios = (means.min(axis=0) + 1e-12) / (means + 1e-12)
-    return np.asarray(ratios**4 / (ratios**4).sum(axis=0))
-
-
 class ModesGnnPredictor:
     """Experts averaged with the weights of the whole ensemble, member by member."""
 
@@ -113,13 +88,13 @@ class ModesGnnPredictor:
         self,
         modes: ModesPredictor | None,
         networks: Predictor,
-        weights: FloatArray,
+        experts: Experts,
         known: Mapping[str, System],
         width: int,
     ) -> None:
         self._modes = modes
         self._networks = networks
-        self._weights = weights
+        self._experts = experts
         self._known = known
         self._width = width
 
@@ -128,17 +103,15 @@ class ModesGnnPredictor:
         from activeph.graphs.batch import slice_block
 
         network = self._networks.predict(block)
-        n_targets = self._weights.shape[1]
-        whole, rest = network.members[..., :n_targets], network.members[..., n_targets:]
+        whole = network.members[..., : self._experts.weights.shape[1]]
+        members = recalibrated(whole, self._experts.network)
         if self._modes is None:
-            return Prediction(whole, network.features, network.scale[:n_targets])
-        places, members = np.zeros((len(block), self._width)), whole.copy()
+            return Prediction(members, network.features, network.scale[: whole.shape[2]])
+        places = np.zeros((len(block), self._width))
         rows = self._expanded(block)
         if len(rows):
             expansion = self._modes.predict(slice_block(block, rows))
-            alone, corrected, other = self._weights
-            whole, rest = whole[:, rows], rest[:, rows]
-            members[:, rows] = (alone + corrected) * expansion.members + corrected * rest + other * whole
+            members[:, rows] = self._experts.mix(expansion.members, network.members[:, rows])
             places[rows] = expansion.features
         return Prediction(members, sketch([places, network.features], self._width), self._modes.scale)
 
@@ -151,18 +124,18 @@ class ModesGnnPredictor:
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One member: the expansion (if any system has modes), the network's state, and what it is judged by."""
+    """One member: the expansion (if any system has modes), the network's state, and what they are judged by."""
 
     modes: ModesFit | None
     network: bytes
-    errors: FloatArray  # [3, H, P] of the experts on held-out labels, absolute
+    deviations: FloatArray  # [S, P] that the expansion expects of its left-out errors, NaN where it says nothing
 
 
 def write_member(member: Member) -> bytes:
     """Return a member as bytes (an npz archive)."""
     buffer = io.BytesIO()
     modes = np.frombuffer(write_fit(member.modes) if member.modes else b"", dtype=np.uint8)
-    np.savez(buffer, modes=modes, network=np.frombuffer(member.network, dtype=np.uint8), errors=member.errors)
+    np.savez(buffer, modes=modes, network=np.frombuffer(member.network, dtype=np.uint8), deviations=member.deviations)
     return buffer.getvalue()
 
 
@@ -170,10 +143,10 @@ def read_member(state: bytes) -> Member:
     """Return a member from its bytes."""
     try:
         with np.load(io.BytesIO(state)) as arrays:
-            modes, network, errors = (arrays[name] for name in ("modes", "network", "errors"))
+            modes, network, deviations = (arrays[name] for name in ("modes", "network", "deviations"))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(unreadable(str(error))) from None
-    return Member(read_fit(modes.tobytes()) if len(modes) else None, network.tobytes(), errors)
+    return Member(read_fit(modes.tobytes()) if len(modes) else None, network.tobytes(), deviations)
 
 
 def _with_modes(systems: Mapping[str, System], dataset: Dataset) -> dict[str, System]:

@@ -14,6 +14,7 @@ from activeph.errors import InputError
 from activeph.graphs.batch import Graph, block_graph, join_graphs, slice_block
 from activeph.graphs.neighbours import CHUNK, NeighbourFinder
 from activeph.models.base import Device
+from activeph.models.calibration import recalibrate_ensemble, unchanged, unseen
 from activeph.models.device import Batches, pick_device
 from activeph.models.forces import force_labels, has_forces, with_energy
 from activeph.models.graph_network import GraphNetwork
@@ -23,7 +24,6 @@ from activeph.models.scaling import Scaling, fit_scaling, held_out
 from activeph.models.training import Examples, Plan, Trained, evaluate, train
 from activeph.records import Block, Dataset, FloatArray, IntArray, System
 
-MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in standard deviations
 USEFUL = 0.7  # an earlier state is trained on where its held-out loss is below this share of the untrained network's
 
 
@@ -85,7 +85,9 @@ def fit_network(
     examples = _examples(_single_graphs(model, dataset, systems, elements), learned, column, scaling, units)
     parts = [examples.take(np.flatnonzero(rows).tolist()) for rows in (~out, out)]
     network, trained = _train(model, elements, parts, plan, seed, earlier)
-    scaled, features = _outputs(network, examples.graphs)
+    looks, new = Batches(CHUNK), unseen(dataset, systems)
+    scaled, features = _outputs(network, examples.graphs, looks)
+    elsewhere, _ = _outputs(network, _single_graphs(model, new, systems, elements), looks)
     shown = scaling.first(dataset.targets.shape[1])
     return write_state(
         scaling_record(shown)
@@ -97,12 +99,18 @@ def fit_network(
             "spread": _spread(features),
             "split_seed": split_seed,
             "held_out": torch.from_numpy(np.flatnonzero(out)),
-            "values": torch.from_numpy(scaled[:, : len(shown.scale)] * shown.scale + shown.offsets(dataset)),
+            "values": _shown(scaled, shown, dataset),
+            "unseen": _shown(elsewhere, shown, new),
             "targets": torch.from_numpy(dataset.targets),
             "held_out_loss": trained.loss,
             "curve": list(trained.curve),
         }
     )
+
+
+def _shown(scaled: FloatArray, scaling: Scaling, dataset: Dataset) -> Tensor:
+    """Return the targets that are shown [S, P], in their units, of all that a network says."""
+    return torch.from_numpy(scaled[:, : len(scaling.scale)] * scaling.scale + scaling.offsets(dataset))
 
 
 def _examples(
@@ -177,7 +185,7 @@ def held_out_predictions(state: bytes) -> tuple[IntArray, FloatArray]:
 
 
 def load_networks(
-    model: NetworkModel, states: Sequence[bytes], systems: Mapping[str, System], width: int
+    model: NetworkModel, states: Sequence[bytes], systems: Mapping[str, System], width: int, recalibrated: bool = True
 ) -> NetworkPredictor:
     """Return the ensemble made of members' states, its features sketched to ``width``."""
     if not states:
@@ -185,31 +193,8 @@ def load_networks(
     records = [read_state(state) for state in states]
     device = pick_device(model.device)
     members = [_member(model, record, device) for record in records]
-    return NetworkPredictor(model, members, NeighbourFinder(systems, model.cutoff), width, spread_factors(records))
-
-
-def spread_factors(records: Sequence[Mapping[str, Any]]) -> FloatArray:
-    """Return by how much members must move apart [P] so that their spread is the size of their held-out errors.
-
-    Both are compared label by label on the dataset that all members share; medians, for normally distributed errors.
-    """
-    values = [record["values"].numpy() for record in records]
-    n_targets = values[0].shape[1]
-    if len(records) == 1 or len({len(value) for value in values}) > 1:
-        return np.ones(n_targets)
-    deviations = np.std(values, axis=0, ddof=1)
-    rows = [record["held_out"].numpy() for record in records]
-    errors = [
-        record["targets"].numpy()[row] - value[row] for record, row, value in zip(records, rows, values, strict=True)
-    ]
-    ratios = np.concatenate(
-        [np.abs(error) / (deviations[row] + 1e-300) for error, row in zip(errors, rows, strict=True)]
-    )
-    if len(ratios) == 0 or not np.all(np.isfinite(np.median(ratios, axis=0))):
-        return np.ones(n_targets)
-    of_members = np.minimum(np.median(ratios, axis=0) / MEDIAN_OF_NORMAL, 5.0)
-    of_mean = of_members**2 - (len(records) - 1) / len(records)  # a member's variance around the mean is no error of it
-    return np.asarray(np.sqrt(np.clip(of_mean, 0.04, 25.0)))
+    recalibration = recalibrate_ensemble(records) if recalibrated else unchanged(len(records[0]["scale"]))
+    return NetworkPredictor(model, members, NeighbourFinder(systems, model.cutoff), width, recalibration)
 
 
 def _elements(dataset: Dataset, systems: Mapping[str, System]) -> Tensor:
@@ -227,10 +212,10 @@ def _single_graphs(
 
 
 @torch.no_grad()
-def _outputs(network: GraphNetwork, graphs: Sequence[Graph]) -> tuple[FloatArray, FloatArray]:
+def _outputs(network: GraphNetwork, graphs: Sequence[Graph], looks: Batches) -> tuple[FloatArray, FloatArray]:
     """Return scaled targets [S, P] and features [S, F] of graphs of one structure each."""
     network.eval()
-    parts = Batches(CHUNK).run(len(graphs), lambda rows: network(join_graphs(graphs[rows])))
+    parts = looks.run(len(graphs), lambda rows: network(join_graphs(graphs[rows])))
     values, features = (torch.cat(tensors).double().cpu().numpy() for tensors in zip(*parts, strict=True))
     return values, features
 

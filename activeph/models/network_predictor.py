@@ -13,6 +13,7 @@ from torch import Tensor
 from activeph.errors import InputError
 from activeph.graphs.batch import Graph, slice_block
 from activeph.graphs.neighbours import CHUNK, NeighbourFinder
+from activeph.models.calibration import Recalibration, recalibrated
 from activeph.models.device import Batches
 from activeph.models.graph_network import GraphNetwork
 from activeph.models.scaling import Scaling, sketch
@@ -52,10 +53,10 @@ class NetworkPredictor:
         members: Sequence[Member],
         finder: NeighbourFinder,
         width: int,
-        spread_factors: FloatArray,
+        recalibration: Recalibration,
     ) -> None:
         self._model = model
-        self._spread_factors = spread_factors
+        self._recalibration = recalibration
         self._members = members
         self._finder = finder
         self._width = width
@@ -72,13 +73,11 @@ class NetworkPredictor:
         parts = self._sizes(block.species.shape[1]).run(
             len(block), lambda rows: self._outputs(slice_block(block, rows))
         )
-        n_targets = len(self._spread_factors)
+        n_targets = len(self._recalibration.factors)
         values = [np.zeros((len(self._members), 0, n_targets)), *(part[0] for part in parts)]
         features = [np.zeros((0, sum(len(one.centre) for one in self._members))), *(part[1] for part in parts)]
-        members = np.concatenate(values, axis=1)
-        mean = members.mean(axis=0)
         return Prediction(
-            mean + self._spread_factors * (members - mean),
+            recalibrated(np.concatenate(values, axis=1), self._recalibration),
             sketch([np.concatenate(features)], self._width),
             np.mean([member.scaling.scale for member in self._members], axis=0),
         )

@@ -14,7 +14,7 @@ from activeph.models.base import unreadable
 from activeph.models.graph_network import GraphNetwork
 from activeph.models.scaling import Scaling
 
-FORMAT = 2  # raised whenever states of an earlier version cannot be read
+FORMAT = 3  # raised whenever states of an earlier version cannot be read
 SCALING = ("scaled_elements", "baseline", "scale")
 
 

@@ -23,7 +23,7 @@ MAX_STRUCTURES_FOR_EVIDENCE = 60
 DEGREES_OF_FREEDOM = 4.0  # of the noise, Student's t: single odd structures lose their weight
 ROUNDS = 3  # of hyperparameters and structures' weights in turn
 VARIED = 1e-4  # of the largest of its group: a feature that varies less is constant but for single-precision rounding
-KEPT = 1e-8  # of the largest variance: directions that the labels say less about are left to the prior
+KEPT = 1e-10  # of the largest variance: what is smaller drowns in rounding errors of the larger ones
 
 
 @dataclass(frozen=True, eq=False)

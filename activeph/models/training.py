@@ -55,10 +55,10 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """The best weights by held-out loss (mean squared error of scaled targets), and the curve that led there.
+    """The best weights by held-out loss (the network's, of scaled targets), and the curve that led there.
 
-    A point of the curve is (step, held-out loss), then what training minimised since the point before: the mean
-    squared errors of targets and of forces.
+    A point of the curve is (step, held-out loss), then what training minimised since the point before: the loss of
+    the targets and the mean squared error of the forces.
     """
 
     state: State
@@ -108,7 +108,7 @@ def train(
 
 @torch.no_grad()
 def evaluate(network: GraphNetwork, examples: Examples, batches: Batches | None = None) -> float:
-    """Return the mean squared error of scaled targets; infinite where there are no examples."""
+    """Return the network's loss of scaled targets; infinite where there are no examples."""
     n = len(examples.graphs)
     if n == 0:
         return math.inf
@@ -116,7 +116,8 @@ def evaluate(network: GraphNetwork, examples: Examples, batches: Batches | None 
 
     def loss(part: slice) -> float:
         graph, targets = examples.joined(range(n)[part])
-        return float(torch.mean(examples.weights * (network(graph)[0] - targets) ** 2)) * len(targets) / n
+        scaled, features = network(graph)
+        return float(network.loss(scaled, features, targets, examples.weights)) * len(targets) / n
 
     return sum((batches or Batches(n)).run(n, loss))
 
@@ -148,8 +149,8 @@ def _losses(network: GraphNetwork, examples: Examples, rows: Sequence[int], with
     graph, targets = examples.joined(rows)
     labels = examples.forces.part(rows) if with_forces and examples.forces else None
     graph = differentiable(graph) if labels else graph
-    scaled = network(graph)[0]
-    of_targets = torch.mean(examples.weights * (scaled - targets) ** 2)
+    scaled, features = network(graph)
+    of_targets = network.loss(scaled, features, targets, examples.weights)
     return of_targets, force_loss(network, graph, scaled, labels) if labels else torch.zeros_like(of_targets)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from activeph.errors import InputError
-from activeph.graphs.displacements import displacements
+from activeph.graphs.displacements import displacements, mirrored
 from activeph.records import Block, System
 
 
@@ -58,3 +58,30 @@ def test_other_atoms_are_refused(crystal: Callable[..., System]) -> None:
         displacements(make(system, cell.positions[None], cell.cell[None], species), system)
     with pytest.raises(InputError, match="but got 7"):
         displacements(make(system, cell.positions[None, :7], cell.cell[None], species[:, :7]), system)
+
+
+@pytest.mark.parametrize("name", ["rocksalt", "wurtzite", "triclinic"])
+def test_a_mirror_image_has_every_displacement_reversed(name: str, crystal: Callable[..., System]) -> None:
+    system = crystal(name)
+    rng = np.random.default_rng(1)
+    cell = system.supercell
+    cells = np.tile(cell.cell, (3, 1, 1)) @ (np.eye(3) + 0.02 * rng.normal(size=(3, 3, 3)))
+    moved = cell.positions + 0.08 * rng.normal(size=(3, len(cell.numbers), 3)) + rng.normal(size=(3, 1, 3))
+    block = make(system, moved @ np.linalg.inv(cell.cell) @ cells, cells)
+    image = mirrored(block, system)
+    np.testing.assert_allclose(displacements(image, system), -displacements(block, system), atol=1e-9)
+    np.testing.assert_allclose(np.linalg.det(image.cells), np.linalg.det(cells))
+    np.testing.assert_allclose(image.temperatures, block.temperatures)
+
+
+def test_configurations_of_other_atoms_are_their_own_mirror_images(crystal: Callable[..., System]) -> None:
+    system = crystal("rocksalt")
+    cell = system.supercell
+    species = np.tile(cell.numbers, (2, 1))
+    species[0, 0] = 19
+    moved = cell.positions + 0.05 * np.random.default_rng(0).normal(size=(2, len(cell.numbers), 3))
+    block = make(system, moved, np.tile(cell.cell, (2, 1, 1)), species)
+    image = mirrored(block, system)
+    assert np.array_equal(image.positions[0], block.positions[0])
+    assert not np.allclose(image.positions[1], block.positions[1])
+    assert np.array_equal(image.species, species)

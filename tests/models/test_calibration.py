@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from activeph.models.calibration import calibration_metrics, fit_recalibration, take
-from activeph.records import Block, Dataset
+from activeph.models.calibration import (
+    calibration_metrics,
+    fit_recalibration,
+    recalibrate_ensemble,
+    recalibrated,
+    take,
+    unseen,
+)
+from activeph.records import Block, Dataset, System
 
 
 def drawn(n: int, seed: int = 0, overconfidence: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -77,3 +87,67 @@ def test_taken_rows_keep_their_labels() -> None:
     assert part.targets[:, 0].tolist() == [2, 5, 7]
     assert part.blocks[0].positions[:, 0, 0].tolist() == [2, 5, 7]
     assert len(part.forces[0]) == 3
+
+
+def ensemble_of(n: int, n_members: int, adapted: float, seed: int) -> tuple[list[dict[str, torch.Tensor]], np.ndarray]:
+    """Members that err together and apart, and ``adapted``: how much of it they unlearn where they saw the label.
+
+    Returns their records, and errors [K, 2000, 1] elsewhere. All sizes vary from label to label.
+    """
+    rng = np.random.default_rng(seed)
+    sizes = np.exp(0.5 * rng.normal(size=(3, n + 2000)))[0]
+    shared, apart = sizes * rng.normal(size=n + 2000), 0.5 * sizes * rng.normal(size=(n_members, n + 2000))
+    errors = shared + apart
+    records = []
+    for own in range(n_members):
+        held = rng.uniform(size=n) < 0.15
+        values = np.where(held, errors[own, :n], (1 - adapted) * errors[own, :n])
+        arrays = {
+            "targets": np.zeros((n, 1)),
+            "values": values[:, None],
+            "unseen": (0.5 * sizes[:n] * rng.normal(size=n))[:, None],
+            "held_out": np.flatnonzero(held),
+        }
+        records.append({name: torch.from_numpy(array) for name, array in arrays.items()})
+    return records, errors[:, n:, None]
+
+
+@pytest.mark.parametrize("adapted", [0.0, 0.5, 0.95])
+@pytest.mark.parametrize("n_members", [3, 5])
+def test_an_ensembles_error_bars_are_those_of_its_mean_on_labels_nobody_saw(adapted: float, n_members: int) -> None:
+    records, elsewhere = ensemble_of(1000, n_members, adapted, 0)
+    members = recalibrated(elsewhere, recalibrate_ensemble(records))
+    quality = calibration_metrics(members.mean(axis=0)[:, 0], members.std(axis=0, ddof=1)[:, 0])
+    assert quality["miscalibration_area"] < 0.04
+    assert quality["coverage_68"] == pytest.approx(0.6827, abs=0.07)
+    np.testing.assert_allclose(members.mean(axis=0), elsewhere.mean(axis=0), atol=1e-12)
+
+
+def test_recalibration_of_few_labels_is_no_worse_than_its_size_is_known() -> None:
+    areas = []
+    for seed in range(12):
+        records, elsewhere = ensemble_of(100, 5, 0.5, seed)
+        members = recalibrated(elsewhere, recalibrate_ensemble(records))
+        quality = calibration_metrics(members.mean(axis=0)[:, 0], members.std(axis=0, ddof=1)[:, 0])
+        areas.append(quality["miscalibration_area"])
+    assert np.mean(areas) < 0.06
+
+
+def test_one_member_has_no_error_bars_to_correct() -> None:
+    records, elsewhere = ensemble_of(50, 1, 0.5, 0)
+    assert np.array_equal(recalibrated(elsewhere, recalibrate_ensemble(records)), elsewhere)
+
+
+def test_unseen_configurations_have_the_same_targets(crystal: Callable[..., System]) -> None:
+    system = crystal("rocksalt")
+    cell = system.supercell
+    positions = cell.positions + 0.05 * np.random.default_rng(0).normal(size=(4, len(cell.numbers), 3))
+    known = Block(system.name, np.tile(cell.numbers, (4, 1)), positions, np.tile(cell.cell, (4, 1, 1)), np.zeros(4))
+    other = block_of(9)
+    targets = np.arange(13.0)[:, None]
+    forces = (np.zeros_like(positions), np.zeros((9, 2, 3)))
+    dataset = Dataset((known, other), ("x",), targets, targets[:, 0], forces, np.zeros((13, 6)))
+    new = unseen(dataset, {system.name: system})
+    assert np.array_equal(new.targets, targets)
+    assert np.array_equal(new.blocks[1].positions, other.positions)  # a crystal nobody described
+    assert np.abs(new.blocks[0].positions - positions).max() > 0.01

@@ -156,7 +156,7 @@ def test_an_earlier_versions_state_is_one_sentence(system: System) -> None:
     record = torch.load(io.BytesIO(MODEL.fit(labelled(system, 6), systems, 0)), weights_only=True)
     old = io.BytesIO()
     torch.save({name: value for name, value in record.items() if name != "format"}, old)
-    for state, reason in ((old.getvalue(), "format 1 instead of 2"), (b"rubbish", "")):
+    for state, reason in ((old.getvalue(), "format 1 instead of 3"), (b"rubbish", "")):
         with pytest.raises(InputError, match=f"this version of activeph can read but got {reason}"):
             MODEL.load([state], systems)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from activeph.models.gnn import GnnSettings
 from activeph.models.modes import ModesModel, fit_modes
-from activeph.models.modes_gnn import ModesGnnModel, expert_errors, expert_weights
+from activeph.models.modes_gnn import ModesGnnModel
 from activeph.phonons.modes import degenerate_sets, normal_modes
 from activeph.records import Block, Dataset, System
 
@@ -52,22 +52,6 @@ def test_it_is_near_the_better_one_on_each_target(crystal: Callable[..., System]
     assert scores["modes"][0] > 0.9
     assert scores["both"][0] > scores["modes"][0] - 0.05
     assert scores["both"][1] > scores["modes"][1] - 0.02
-
-
-def test_weights_follow_the_errors() -> None:
-    rng = np.random.default_rng(0)
-    truth = rng.normal(size=(30, 2))
-    left_over = np.stack([0.01 * rng.normal(size=30), rng.normal(size=30)], axis=1)
-    guesses = np.concatenate([truth + 0.1 * rng.normal(size=(30, 2)), np.zeros((30, 2))], axis=1)
-    weights = expert_weights(expert_errors(truth, left_over, guesses))
-    np.testing.assert_allclose(weights.sum(axis=0), 1)
-    assert weights[2, 0] < 0.01  # the expansion knows the first target
-    assert weights[2, 1] > 0.97  # the network knows the second
-    assert np.all(weights[1] <= weights[0])  # a correction of nothing has proved nothing
-
-
-def test_no_held_out_label_no_preference() -> None:
-    np.testing.assert_allclose(expert_weights(np.zeros((3, 0, 4))), 1 / 3)
 
 
 def test_systems_without_force_constants_are_left_to_the_network(crystal: Callable[..., System]) -> None:
