@@ -8,6 +8,7 @@ import importlib.metadata
 import math
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,6 +120,10 @@ class AseLabeler(Section):
 @functools.cache
 def _package_version(package: str) -> str | None:
     """Return the version of the distribution that an import name belongs to; None for a module of the user's own."""
+    with suppress(importlib.metadata.PackageNotFoundError):
+        namesake = importlib.metadata.distribution(package)
+        if package in (namesake.read_text("top_level.txt") or "").split():  # spares a look into every package there is
+            return namesake.version
     names = importlib.metadata.packages_distributions().get(package, [])
     return importlib.metadata.version(names[0]) if names else None
 

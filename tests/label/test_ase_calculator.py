@@ -1,3 +1,4 @@
+import importlib.metadata
 import math
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from ase.build import bulk
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 
 from activeph.errors import InputError, LabelFailed
-from activeph.label.ase_calculator import AseLabeler
+from activeph.label.ase_calculator import AseLabeler, _package_version
 from activeph.records import Configuration
 
 COPPER = bulk("Cu", "fcc", 3.7, cubic=True)
@@ -132,3 +133,9 @@ def test_arguments_change_the_fingerprint() -> None:
         plain.fingerprint
         != AseLabeler(calculator="ase.calculators.emt:EMT", arguments={"asap_cutoff": True}).fingerprint
     )
+
+
+@pytest.mark.parametrize("package", ["ase", "yaml", "numpy", "no_such_package"])
+def test_the_version_is_that_of_the_package_that_is_imported(package: str) -> None:
+    names = importlib.metadata.packages_distributions().get(package, [])
+    assert _package_version(package) == (importlib.metadata.version(names[0]) if names else None)
