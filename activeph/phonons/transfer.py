@@ -16,6 +16,7 @@ from activeph.phonons.modes import required_force_constants
 from activeph.records import FloatArray, IntArray, System
 
 _SAME_PLACE = 0.1  # Å, allowed difference of relaxed positions in the two descriptions
+_TRANSLATED = 0.02  # Å, rounding of atoms that are translations of each other; beyond it they are a superstructure
 _SAME_CELL = 0.01  # relative difference of lattice vectors
 _EQUAL_LENGTH = 1e-4  # Å, images this equally far share a force constant
 
@@ -47,19 +48,27 @@ def matched_sites(source: System, target: System) -> IntArray:
     return _sites(source, target, _frame(source, target))[1]
 
 
+def shared_cell(source: System, target: System) -> FloatArray:
+    """Return the primitive cell [3, 3] of ``target`` in Å as ``source`` has it: the same up to a small strain."""
+    return np.asarray(target.primitive_matrix.T @ target.unit_cell.cell @ _frame(source, target))
+
+
 def _frame(source: System, target: System) -> FloatArray:
-    """Return the matrix F with ``r_source = r_target @ F``: identity up to a small strain."""
+    """Return the matrix F with ``r_source = r_target @ F``: identity up to a small strain.
+
+    What the source calls its primitive cell may hold several of the target's: many files name a conventional cell.
+    """
     ours = target.primitive_matrix.T @ target.unit_cell.cell
     theirs = source.primitive_matrix.T @ source.unit_cell.cell
-    relation = ours @ np.linalg.inv(theirs)
+    relation = theirs @ np.linalg.inv(ours)
     rounded = np.rint(relation)
-    if abs(round(np.linalg.det(rounded))) != 1 or np.abs(relation - rounded).max() > 2 * _SAME_CELL:
+    if abs(round(np.linalg.det(rounded))) < 1 or np.abs(relation - rounded).max() > 2 * _SAME_CELL:
         raise InputError(
             f"force constants for {target.name!r} must belong to the same primitive lattice in the same orientation "
             f"but got primitive vectors {np.round(theirs, 4).tolist()} Å instead of {np.round(ours, 4).tolist()} Å; "
             "take the structure from the calculation of the force constants"
         )
-    frame = np.linalg.inv(ours) @ rounded @ theirs
+    frame = np.linalg.inv(ours) @ np.linalg.inv(rounded) @ theirs
     strain = np.abs(frame - np.eye(3)).max()
     if strain > _SAME_CELL:
         raise InputError(
@@ -70,21 +79,25 @@ def _frame(source: System, target: System) -> FloatArray:
 
 
 def _sites(source: System, target: System, frame: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Return a shift of origin [3] and the source's primitive atom for each of the target's."""
+    """Return a shift of origin [3] and, for each primitive atom of the target, one of the source's that it is."""
     theirs = source.supercell.positions[source.primitive_atoms]
     numbers = source.supercell.numbers[source.primitive_atoms]
     ours = target.supercell.positions[target.primitive_atoms] @ frame
     wanted = target.supercell.numbers[target.primitive_atoms]
-    cell = source.primitive_matrix.T @ source.unit_cell.cell
+    cell = np.asarray(target.primitive_matrix.T @ target.unit_cell.cell @ frame)
     inverse = np.linalg.inv(cell)
+    times = abs(round(np.linalg.det(source.primitive_matrix.T @ source.unit_cell.cell @ inverse)))
     shifts = [np.zeros(3), *(place - ours[0] for place, Z in zip(theirs, numbers, strict=True) if wanted[0] == Z)]
-    for shift in shifts if len(ours) == len(theirs) else []:
-        offsets = (ours[:, None] + shift - theirs[None]) @ inverse
+    for shift in shifts:
+        offsets = (theirs[:, None] - ours[None] - shift) @ inverse
         distances = np.linalg.norm((offsets - np.rint(offsets)) @ cell, axis=2)
-        distances[wanted[:, None] != numbers[None]] = np.inf
-        sites = distances.argmin(axis=1)
-        if distances.min(axis=1).max() < _SAME_PLACE and len(set(sites)) == len(sites):
-            return shift, sites
+        distances[numbers[:, None] != wanted[None]] = np.inf
+        owners = distances.argmin(axis=1)
+        if distances.min(axis=1).max() < _SAME_PLACE and (np.bincount(owners, minlength=len(ours)) == times).all():
+            sites = np.array([np.flatnonzero(owners == atom)[0] for atom in range(len(ours))])
+            rest = ((offsets - np.rint(offsets)) @ cell)[np.arange(len(theirs)), owners]
+            if np.abs(rest - rest[sites][owners]).max() < _TRANSLATED:
+                return shift, sites
     raise InputError(
         f"force constants for {target.name!r} must belong to the same atoms but got other positions or elements "
         f"({_formula(numbers)} instead of {_formula(wanted)} in the primitive cell); "

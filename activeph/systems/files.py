@@ -13,7 +13,7 @@ import numpy as np
 
 from activeph.errors import InputError
 from activeph.phonons.fit import ForceConstantFit, exchanged
-from activeph.phonons.transfer import matched_sites, transferred
+from activeph.phonons.transfer import matched_sites, shared_cell, transferred
 from activeph.records import FloatArray, System
 from activeph.systems.examination import Examination, other_masses
 from activeph.systems.load import check_file, compact, new_phonopy, phonopy_of, system_of
@@ -142,11 +142,20 @@ def _polar_interpolated(source: System, phonon: Any, target: System) -> System:
 
     Counted in primitive vectors, in which the supercells of all choices of unit cell are whole numbers.
     """
-    cell = phonon.primitive.cell
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    cell, sites = shared_cell(source, target), matched_sites(source, target)
     own, wanted = (np.rint(one.supercell.cell @ np.linalg.inv(cell)).astype(int).T for one in (source, target))
-    primitive = new_phonopy(phonon.primitive.copy(), own, np.eye(3))
+    atoms = source.primitive_atoms[sites]
+    crystal = PhonopyAtoms(
+        numbers=source.supercell.numbers[atoms],
+        masses=source.masses[atoms],
+        cell=cell,
+        positions=source.supercell.positions[atoms],
+    )
+    primitive = new_phonopy(crystal, own, np.eye(3))
     primitive.force_constants = transferred(source, system_of(source.name, primitive))
-    primitive.nac_params = phonon.nac_params
+    primitive.nac_params = {**phonon.nac_params, "born": np.array(phonon.nac_params["born"])[sites]}
     return system_of(source.name, primitive.ph2ph(wanted, with_nac=True))
 
 

@@ -23,7 +23,7 @@ from activeph.systems import (
     with_force_constants,
     write_phonopy,
 )
-from activeph.systems.load import make_system, phonopy_of
+from activeph.systems.load import make_system, phonopy_atoms, phonopy_of
 
 Builder = Callable[..., System]
 NAMES = ["perovskite", "rocksalt", "wurtzite", "triclinic", "slab", "chain"]
@@ -158,6 +158,31 @@ def test_interpolation_equals_that_of_phonopy(crystal: Builder, matrix: list[lis
     theirs = phonon.force_constants
     theirs = theirs if len(theirs) == len(target.primitive_atoms) else theirs[target.primitive_atoms]
     np.testing.assert_allclose(transferred(source, target), theirs, atol=1e-8)
+
+
+@pytest.mark.parametrize("distortion", [0.0, 0.05])
+def test_a_file_may_call_a_conventional_cell_primitive(crystal: Builder, tmp_path: Path, distortion: float) -> None:
+    from phonopy import Phonopy
+
+    from activeph.phonons.fit import full_force_constants
+
+    system = crystal("rocksalt", [2, 1, 1], cutoff=4.0)
+    cell = system.unit_cell.positions.copy()
+    cell[0, 0] += distortion
+    theirs = phonopy_atoms(dataclasses.replace(system.unit_cell, positions=cell))
+    phonon = Phonopy(theirs, system.supercell_matrix, primitive_matrix=np.eye(3))
+    phonon.force_constants = full_force_constants(system, system.force_constants)
+    phonon.nac_params = {"born": [np.eye(3)] * 4 + [-np.eye(3)] * 4, "dielectric": 2.4 * np.eye(3), "factor": 14.4}
+    assert len(phonon.primitive) == 8
+    phonon.save(tmp_path / "phonopy.yaml", settings={"force_constants": True})
+    structure = _structure(system, tmp_path)
+    if distortion:
+        with pytest.raises(InputError, match="must belong to the same atoms but got other positions"):
+            load_system("x", structure, [2, 1, 1], tmp_path / "phonopy.yaml")
+        return
+    _same(system, tmp_path / "phonopy.yaml", tmp_path)
+    found = load_system("x", structure, [2, 1, 1], tmp_path / "phonopy.yaml")
+    np.testing.assert_allclose(found.born_charges, [np.eye(3), -np.eye(3)], atol=1e-6)
 
 
 def test_another_origin_and_another_choice_of_cell(crystal: Builder) -> None:
