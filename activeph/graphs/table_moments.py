@@ -1,7 +1,7 @@
 """The moments of :mod:`activeph.graphs.moments` for many displacements of one crystal, summed over tables of pairs.
 
 There a graph may hold any structures and gradients are followed; here one list of pairs and one sparse matrix serve
-all structures of a block, which is eight times as fast. Both are the same sums.
+all structures of a block, which is five times as fast. Both are the same sums.
 """
 
 from __future__ import annotations
