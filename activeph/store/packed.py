@@ -1,9 +1,10 @@
 """What training and choosing read again and again of labels, in one file: a copy, never the truth.
 
-A record of the ledger takes a third of a millisecond to open, check and unpack, a hundred thousand of them half a
-minute. The pack holds all but bands and settings of those that were read before. Each is compared with its record by
-inode, time and size of ``label.json`` before it is used, so what was replaced or removed is noticed. The file grows by
-frames, each guarded by a SHA-256; what is torn is dropped, and read from the ledger again.
+A record of the ledger takes a tenth of a millisecond to open, check and unpack, ten times as long where the disk has to
+look for it, and a campaign would read all of its own in every round. The pack holds all but bands and settings of those
+that were read before. Each is compared with its record by inode, time and size of ``label.json`` before it is used, so
+what was replaced or removed is noticed. The file grows by frames, each guarded by a SHA-256; what is torn is dropped,
+and read from the ledger again.
 """
 
 from __future__ import annotations

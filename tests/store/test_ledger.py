@@ -1,9 +1,11 @@
+import io
 import json
 import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from activeph.errors import InputError
 from activeph.records import Configuration, Failure, Label
 from activeph.store.ledger import Ledger, label_key
+from activeph.store.records_io import unpacked
 
 KEY = "3f9c" + "0" * 20
 
@@ -184,3 +187,33 @@ def test_calculations_are_counted_in_spite_of_a_torn_line(tmp_path: Path) -> Non
     (tmp_path / "calculations" / "dead-host-17.jsonl").write_text('{"key": "abc", "outc')
     ledger.log_attempt(label_key(a_label().configuration, "f"), "unconverged", 2.0)
     assert [calculation["outcome"] for calculation in ledger.calculations()] == ["label", "unconverged"]
+
+
+def test_arrays_are_unpacked_as_numpy_does() -> None:
+    rng = np.random.default_rng(0)
+    arrays = {
+        "plain": rng.normal(size=(40, 3)),
+        "columns": np.asfortranarray(rng.normal(size=(3, 4, 5))),
+        "empty": np.empty((0, 0, 0)),
+        "integers": np.arange(5, dtype=np.int32),
+        "single": np.float32(1.5),
+        "swapped": np.arange(4, dtype=">f8"),
+        "words": np.array(["a", "bc"]),
+    }
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    found = unpacked(stream.getvalue())
+    with np.load(io.BytesIO(stream.getvalue())) as expected:
+        assert list(found) == expected.files
+        for name in expected.files:
+            np.testing.assert_array_equal(found[name], expected[name], strict=True)
+            assert found[name].dtype == expected[name].dtype
+            assert found[name].flags.writeable
+
+
+@pytest.mark.parametrize("save", [np.savez_compressed, np.savez])
+def test_other_archives_are_refused(save: Any) -> None:
+    stream = io.BytesIO()
+    save(stream, what=np.array([{}], dtype=object) if save is np.savez else np.zeros(3))
+    with pytest.raises(ValueError, match="is no plain array"):
+        unpacked(stream.getvalue())
