@@ -15,8 +15,9 @@ import yaml
 from activeph.acceptance import accept
 from activeph.build import run_campaign
 from activeph.entries import campaign_entries
-from activeph.errors import InputError
+from activeph.errors import InputError, Paused
 from activeph.progress import NoProgress
+from activeph.records import Failure, Label
 from activeph.rundir import RunDirectory
 from activeph.state import State, Step, Trajectory, fold
 from activeph.store.journal import Journal
@@ -224,6 +225,19 @@ def test_a_label_removed_from_a_finished_campaign_comes_back(finished: Path, tmp
     shutil.rmtree(Ledger(tmp_path / "run" / "labels").directory(key))
     run(tmp_path)
     assert outcome(tmp_path) == outcome(finished)
+
+
+def test_a_label_that_was_trained_on_is_not_silently_replaced_by_a_failure(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "run", tmp_path / "run")
+    key = final(tmp_path).picks[Step("random", 1, 0)][2].key
+    ledger = Ledger(tmp_path / "run" / "labels")
+    label = ledger.get(key)
+    assert isinstance(label, Label)
+    shutil.rmtree(ledger.directory(key))
+    with ledger.workdir(key) as workdir:
+        ledger.put(key, label.configuration, Failure("crashed", "out of memory\nat line 3"), workdir)
+    with pytest.raises(Paused, match=rf"label {key} .* got a failure .*\(out of memory\); restore"):
+        run(tmp_path)
 
 
 def test_a_resumed_campaign_opens_no_record_that_it_has_read_before(
