@@ -236,7 +236,7 @@ def test_a_label_that_was_trained_on_is_not_silently_replaced_by_a_failure(finis
     shutil.rmtree(ledger.directory(key))
     with ledger.workdir(key) as workdir:
         ledger.put(key, label.configuration, Failure("crashed", "out of memory\nat line 3"), workdir)
-    with pytest.raises(Paused, match=rf"label {key} .* got a failure .*\(out of memory\); restore"):
+    with pytest.raises(Paused, match=rf"label {key}, .* got a failure .*\(out of memory\); restore"):
         run(tmp_path)
 
 
