@@ -22,6 +22,9 @@ class GraphNetwork(nn.Module):
         """
         return torch.mean(weights * (scaled - targets) ** 2)
 
+    def begin_step(self, done: float) -> None:
+        """Hear before each step which share of the training is done; most networks do not care."""
+
     def standardise(self, graph: Graph) -> None:
         """Set the scales of inputs from the training structures; a network with fixed scales does nothing."""
 

@@ -93,6 +93,7 @@ def train(
             order += rng.permutation(len(train_set.graphs)).tolist()
         rows, order = order[: plan.batch], order[plan.batch :]
         set_rate(optimiser, plan, step)
+        network.begin_step((step - 1) / plan.steps)
         losses.append(_step(network, optimiser, train_set, rows, plan.force_weight, batches))
         average(pairs, min(plan.averaging, step / (step + 9)))
         if step % check_every == 0 or step == plan.steps:

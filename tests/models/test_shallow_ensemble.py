@@ -62,3 +62,28 @@ def test_weights_count_targets_in_their_units() -> None:
         for weights in ([1.0, 4.0], [1.0, 0.0], [0.0, 1.0])
     )
     assert both == pytest.approx(first + 2 * second, rel=1e-5)
+
+
+def test_the_likelihood_reaches_the_trunk_in_the_second_half_alone() -> None:
+    net = ensemble().train()
+    targets, weights = torch.randn(6, 2), torch.ones(2)
+    slopes = []
+    for done in (0.2, 0.7):
+        net.begin_step(done)
+        scaled, features = torch.zeros(6, 2, requires_grad=True), torch.randn(6, 16, requires_grad=True)
+        torch.autograd.backward(net.loss(scaled, features, targets, weights))
+        slopes.append((scaled.grad, features.grad))
+        assert net.deviations.weight.grad is not None  # the heads learn all the time
+    torch.testing.assert_close(slopes[0][0], -2 * targets / targets.numel())
+    assert slopes[0][1] is None
+    assert torch.all(slopes[1][1].abs().sum(dim=1) > 0)
+
+
+def test_held_out_labels_are_always_judged_by_the_likelihood() -> None:
+    net = ensemble().eval()
+    data = torch.zeros(6, 2), torch.randn(6, 16), torch.randn(6, 2), torch.ones(2)
+    losses = []
+    for done in (0.2, 0.7):
+        net.begin_step(done)
+        losses.append(net.loss(*data).item())
+    assert losses[0] == losses[1]
