@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from activeph.models.gnn import GnnSettings
+from activeph.models.calibration import Recalibration
+from activeph.models.gnn import GnnModel, GnnSettings
 from activeph.models.modes import ModesModel, fit_modes
 from activeph.models.modes_gnn import ModesGnnModel
 from activeph.phonons.modes import degenerate_sets, normal_modes
@@ -149,3 +151,24 @@ def test_what_is_left_of_a_system_without_modes_has_the_size_of_the_others(cryst
     )
     left_over = fit_modes(both, {known.name: known}, 0).left_over(both)
     assert np.all(np.abs(left_over).max(axis=0) < 5 * dataset.targets.std(axis=0))
+
+
+def test_recalibration_changes_neither_means_nor_what_selectors_compare(
+    crystal: Callable[..., System], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from activeph.models import experts, network
+
+    system = crystal("rocksalt")
+    systems, train, block = {system.name: system}, make_dataset(system, 24), make_dataset(system, 30, 1).blocks[0]
+    models = (ModesGnnModel(members=3, gnn=SMALL), GnnModel(members=3, steps=60, hidden=8, cutoff=4.2))
+    states = [[model.fit(train, systems, seed) for seed in range(3)] for model in models]
+    found = [model.load(own, systems).predict(block) for model, own in zip(models, states, strict=True)]
+    other = Recalibration(np.full(2, 0.1), np.full(2, 3.0))
+    monkeypatch.setattr(network, "recalibrate_ensemble", lambda records: other)
+    monkeypatch.setattr(experts, "recalibrate_ensemble", lambda records: other)
+    monkeypatch.setattr(experts, "recalibrate_mean", lambda *of: other)
+    for model, own, before in zip(models, states, found, strict=True):
+        after = model.load(own, systems).predict(block)
+        assert np.array_equal(after.features, before.features)
+        np.testing.assert_allclose(after.mean, before.mean, rtol=0, atol=1e-9 * np.abs(before.mean).max())
+        assert not np.allclose(after.std, before.std)
