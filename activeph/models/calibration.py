@@ -100,7 +100,7 @@ def recalibrate_ensemble(records: Sequence[Mapping[str, Any]]) -> Recalibration:
     seen a label that one holds out, and agree there more than elsewhere.
     """
     n = len(records)
-    unseen = [record["unseen"].numpy() for record in records]
+    unseen = [record.get("unseen", record["values"]).numpy() for record in records]  # earlier members lack it
     rows = [record["held_out"].numpy() for record in records]
     if n == 1 or len({len(values) for values in unseen}) > 1 or sum(map(len, rows)) == 0:
         return unchanged(unseen[0].shape[1])
