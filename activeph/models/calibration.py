@@ -15,7 +15,8 @@ from activeph.graphs.displacements import mirrored
 from activeph.records import Block, Dataset, FloatArray, IntArray, System
 
 TAIL = 4.0  # degrees of freedom of held-out errors
-SHARES = np.array([0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 1.0])  # of the typical variance, equal for all
+SHARES = np.array([0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.999])
+"""Of the typical variance, equal for all configurations; never the whole of it, since selectors rank by the rest."""
 STRETCHES = np.geomspace(0.5, 2.0, 41)
 LEVELS = np.linspace(0.01, 0.99, 99)  # central intervals at which coverage is compared with its nominal value
 
