@@ -80,6 +80,7 @@ def _renormalise(system: System, section: SystemSection, folder: Path, means: Me
         max_rounds=keys.max_rounds,
         frequency_tolerance=keys.frequency_tolerance,
         energy_tolerance=keys.energy_tolerance,
+        statistics=keys.statistics,
     )
 
     def label(batch: Sequence[Configuration]) -> list[Label | None]:

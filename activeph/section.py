@@ -47,7 +47,9 @@ class SourceText(str):
         return SourceText, (str(self), self.folder)
 
 
-def wrong_value(expected: str, remedy: str, got: str | None = None, key: tuple[str, ...] = ()) -> PydanticCustomError:
+def wrong_value(
+    expected: str, remedy: str, got: str | None = None, key: tuple[str | int, ...] = ()
+) -> PydanticCustomError:
     """Return the error a validator raises: "<key> <expected> but got <value>; <remedy>".
 
     ``got`` is said instead of the value where the value itself does not tell. ``key`` is that of the value to mend,

@@ -70,7 +70,13 @@ def _campaign(folder: Path, temperatures: list[int], **renormalise: Any) -> Path
                 "name": "CsCl",
                 "structure": str(folder / "CsCl.vasp"),
                 "supercell": [2, 2, 2],
-                "renormalise": {"draws": 24, "frequency_tolerance": 0.4, "energy_tolerance": 0.01, **renormalise},
+                "renormalise": {
+                    "statistics": "classical",
+                    "draws": 24,
+                    "frequency_tolerance": 0.4,
+                    "energy_tolerance": 0.01,
+                    **renormalise,
+                },
             }
         ],
         "temperatures": temperatures,

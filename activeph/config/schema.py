@@ -31,7 +31,7 @@ from activeph.config.fields import (
 )
 from activeph.config.learnable import refuse_other_atoms, refuse_unlearnable
 from activeph.config.quasi_harmonic import QuasiHarmonicSection
-from activeph.config.renormalise import RenormaliseSection
+from activeph.config.renormalise import RenormaliseSection, refuse_other_statistics
 from activeph.config.shares import suited
 from activeph.execute.base import Executor
 from activeph.label.base import Labeler
@@ -122,7 +122,7 @@ class Campaign(Section):
     name: Name
     """Name of the campaign and of its run directory; default: the file's name without its ending."""
     seed: int = Field(default=0, ge=0, lt=2**63)
-    """Seed of every random number of the campaign."""
+    """Seed of every random number, except of draws for renormalised phonons: campaigns may share their labels."""
     systems: Annotated[tuple[SystemSection, ...], Field(strict=False, min_length=1)]
     """Crystals of the campaign: structure files, or mappings with at least the key structure."""
     targets: Annotated[tuple[TargetWord, ...], Field(strict=False, min_length=1)] = (
@@ -242,10 +242,12 @@ class Campaign(Section):
         return self
 
     @model_validator(mode="after")
-    def _model_learns_the_targets(self) -> Campaign:
+    def _parts_suit_each_other(self) -> Campaign:
         refuse_unlearnable(self.targets, self.model)
         samplers = {f"arms.{name}.sample": arm.sample for name, arm in self.arms.items()}
-        refuse_other_atoms(samplers | {"test.sample": self.test.sample}, self.model)
+        samplers |= {"test.sample": self.test.sample}
+        refuse_other_atoms(samplers, self.model)
+        refuse_other_statistics(samplers, [system.renormalise for system in self.systems])
         return self
 
     @model_validator(mode="after")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 from activeph.records import Block, Candidate, System
@@ -49,11 +49,17 @@ def systems_of(sampler: Sampler, host: System) -> tuple[System, ...]:
     return (host,) if made is None else made(host)
 
 
+def within(sampler: Any) -> Iterator[Any]:
+    """Yield a sampler and all samplers inside it."""
+    yield sampler
+    inner = [part.sample for part in getattr(sampler, "parts", ())]
+    for one in [*inner, sampler.sample] if hasattr(sampler, "sample") else inner:
+        yield from within(one)
+
+
 def brought(sampler: Any) -> tuple[str, ...]:
     """Return the elements that a sampler, or one inside it, puts in the place of a crystal's own: its ``brings``."""
-    inner = [part.sample for part in getattr(sampler, "parts", ())]
-    inner += [sampler.sample] if hasattr(sampler, "sample") else []
-    return tuple(sorted({*getattr(sampler, "brings", ()), *(symbol for one in inner for symbol in brought(one))}))
+    return tuple(sorted({symbol for one in within(sampler) for symbol in getattr(one, "brings", ())}))
 
 
 def refused_share(pool: Pool) -> float | None:

@@ -76,3 +76,18 @@ def test_a_foundation_model_is_looked_at_first(write: Callable[[str], Path], fol
     campaign = load_campaign(write(text))
     with pytest.raises(InputError, match="model cannot learn KBr: model.foundation must be a MACE model but got"):
         check_inputs(campaign)
+
+
+RENORMALISED = "{kind: phonon, imaginary: renormalise, statistics: classical}"
+
+
+@pytest.mark.parametrize("sampler", [RENORMALISED, f"{{kind: mixture, parts: [{{sample: {RENORMALISED}}}]}}"])
+def test_renormalised_phonons_have_the_statistics_of_the_draws(sampler: str, write: Callable[[str], Path]) -> None:
+    arms = f"arms:\n  warm: {{sample: {sampler}, select: random}}\n  random: {{sample: random, select: random}}\n"
+    with pytest.raises(InputError) as error:
+        load_campaign(write(BASE + arms))
+    assert "renormalise.statistics must be classical, as arms.warm.sample draws but got quantum; write" in str(
+        error.value
+    )
+    systems = "systems: [{structure: KBr.vasp, renormalise: {statistics: classical}}]\nlabel: xtb\n"
+    assert load_campaign(write(systems + arms)).systems[0].renormalise.statistics == "classical"
