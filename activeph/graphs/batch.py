@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,14 +42,14 @@ class Graph:
         )
 
 
-def block_graph(block: Block, finder: NeighbourFinder) -> Graph:
-    """Return all configurations of a block as one graph; single precision, the vectors rounded last."""
+def block_graph(block: Block, finder: NeighbourFinder, precision: type[np.floating[Any]] = np.float32) -> Graph:
+    """Return all configurations of a block as one graph; in single precision the vectors are rounded last."""
     edges = finder.edges(block)
     return replace(
         atoms_graph(block),
         i=torch.from_numpy(edges.i),
         j=torch.from_numpy(edges.j),
-        vectors=torch.from_numpy(edges.vectors.astype(np.float32)),
+        vectors=torch.from_numpy(edges.vectors.astype(precision)),
     )
 
 

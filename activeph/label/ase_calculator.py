@@ -18,7 +18,7 @@ from pydantic import Field
 from activeph.errors import InputError, LabelFailed
 from activeph.label.answer import unweighted
 from activeph.label.edges import UNKNOWN, BandEdges, band_edges
-from activeph.label.fingerprint import settings_fingerprint
+from activeph.label.fingerprint import named_files, settings_fingerprint
 from activeph.records import Configuration, FloatArray, Label
 from activeph.section import Section
 
@@ -38,12 +38,14 @@ class AseLabeler(Section):
     calculator: str = Field(pattern=r"^[\w.]+[:.]\w+$")
     """Import path of a class or function that returns a calculator, such as ``ase.calculators.emt:EMT``."""
     arguments: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments of the call, passed on as they are."""
+    """Keyword arguments of the call, passed on as they are. The content of files that they name by a path with a slash
+    is part of what a label is known by."""
 
     @property
     def fingerprint(self) -> str:
-        """12 hex digits of path, arguments and the version of the package that provides the calculator."""
-        return settings_fingerprint(self, code_version=self._version())
+        """12 hex digits of path, arguments, files named there and the version of the calculator's package."""
+        files = named_files(self.arguments)
+        return settings_fingerprint(self, code_version=self._version(), **({"files": files} if files else {}))
 
     def check(self, configuration: Configuration) -> None:
         """Raise InputError where the calculator cannot be made."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
 import math
 import socket
@@ -14,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from activeph.errors import InputError
-from activeph.label.fingerprint import settings_fingerprint
+from activeph.label.fingerprint import file_hash, settings_fingerprint
 from activeph.records import Configuration, Label
 from activeph.section import InputPath, Section
 
@@ -79,17 +78,12 @@ class MaceLabeler(Section):
 
     def _hash(self) -> str:
         try:
-            return _file_hash(self.model, self.model.stat().st_mtime_ns)
+            return file_hash(self.model)
         except OSError as error:
             raise InputError(
                 f"label.model must be the file of a MACE model but got {str(self.model)!r} ({error.strerror}); "
                 "correct the path."
             ) from error
-
-
-@functools.lru_cache(maxsize=4)
-def _file_hash(path: Path, changed: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @functools.lru_cache(maxsize=2)

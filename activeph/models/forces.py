@@ -61,9 +61,13 @@ def atom_forces(network: GraphNetwork, graph: Graph, energies: Tensor) -> Tensor
 
     ``energies`` must come from the network's values of this graph, which :func:`differentiable` has returned.
     """
-    pairs = network.gradient(energies.sum(), graph)
+    return on_atoms(network.gradient(energies.sum(), graph), graph)
+
+
+def on_atoms(gradient: Tensor, graph: Graph) -> Tensor:
+    """Return the forces [A, 3] that the gradient [H, 3] of an energy with respect to the graph's vectors means."""
     ends = torch.cat([graph.i, graph.j])
-    forces: Tensor = scatter(torch.cat([pairs, -pairs]), ends, dim_size=len(graph.species), reduce="sum")
+    forces: Tensor = scatter(torch.cat([gradient, -gradient]), ends, dim_size=len(graph.species), reduce="sum")
     return forces
 
 

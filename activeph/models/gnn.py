@@ -111,6 +111,10 @@ class GnnModel(GnnSettings):
 
         return load_networks(self, states, systems, self.features)
 
+    def trained_network(self, state: bytes) -> tuple[GnnSettings, bytes]:
+        """Return a member's network; see :class:`activeph.models.calculator.WithNetworks`."""
+        return self, state
+
     def learning_curve(self, state: bytes) -> Sequence[tuple[float, ...]]:
         """Return how a member's training went; see :class:`activeph.models.base.Traced`."""
         from activeph.models.network_state import learning_curve

@@ -79,6 +79,10 @@ class SingleNetworkModel(GnnSettings):
         np.savez(buffer, network=np.frombuffer(network, dtype=np.uint8), scale=scale, **write_last_layer(layer))
         return buffer.getvalue()
 
+    def trained_network(self, state: bytes) -> tuple[GnnSettings, bytes]:
+        """Return a member's network; see :class:`activeph.models.calculator.WithNetworks`."""
+        return self, _read(state)["network"].tobytes()
+
     def learning_curve(self, state: bytes) -> Sequence[tuple[float, ...]]:
         """Return how the network's training went; see :class:`activeph.models.base.Traced`."""
         from activeph.models.network_state import learning_curve

@@ -74,6 +74,10 @@ class ModesGnnModel(Section):
             self.features,
         )
 
+    def trained_network(self, state: bytes) -> tuple[GnnSettings, bytes]:
+        """Return a member's network, without the expansion; see :class:`activeph.models.calculator.WithNetworks`."""
+        return self.gnn, read_member(state).network
+
     def learning_curve(self, state: bytes) -> Sequence[tuple[float, ...]]:
         """Return how the network's training went; see :class:`activeph.models.base.Traced`."""
         from activeph.models.network_state import learning_curve

@@ -192,7 +192,7 @@ def load_networks(
         raise InputError("an ensemble must have at least one member but got none; train it first.")
     records = [read_state(state) for state in states]
     device = pick_device(model.device)
-    members = [_member(model, record, device) for record in records]
+    members = [load_member(model, record, device) for record in records]
     recalibration = recalibrate_ensemble(records) if recalibrated else unchanged(len(records[0]["scale"]))
     return NetworkPredictor(model, members, NeighbourFinder(systems, model.cutoff), width, recalibration)
 
@@ -225,7 +225,8 @@ def _spread(features: FloatArray) -> float:
     return spread if spread > 0 else 1.0
 
 
-def _member(model: NetworkModel, record: Mapping[str, Any], device: torch.device) -> Member:
+def load_member(model: NetworkModel, record: Mapping[str, Any], device: torch.device) -> Member:
+    """Return the trained network of a record, ready to be asked."""
     network = model.network(int(record["n_learned"]), record["elements"])
     load_weights(network, record)
     network.to(device).eval()

@@ -55,7 +55,7 @@ class WithStress:
     def fit(self, dataset: Dataset, systems: Mapping[str, System], seed: int, warm: bytes | None = None) -> bytes:
         """Train one member; see :class:`activeph.models.base.Model`."""
         fit_scaling(dataset)  # refuses what cannot be learned from
-        earlier = _read(warm)["model"].tobytes() if warm is not None else None
+        earlier = self.scalars(warm) if warm is not None else None
         state = self.model.fit(_scalars(dataset), systems, seed, earlier)
         arrays = _write_tensor(fit_tensor(dataset, systems, seed))
         buffer = io.BytesIO()
@@ -70,9 +70,13 @@ class WithStress:
         fits = [_read_tensor(record) for record in records]
         return StressPredictor(predictor, fits, systems, [str(name) for name in records[0]["names"]])
 
+    def scalars(self, state: bytes) -> bytes:
+        """Return the state of the model of scalars in a member's, whose targets are :func:`scalar_names`."""
+        return bytes(_read(state)["model"].tobytes())
+
     def learning_curve(self, state: bytes) -> Sequence[tuple[float, ...]]:
         """Return how the training of the model of scalars went, nothing where that takes no steps."""
-        return self.model.learning_curve(_read(state)["model"].tobytes()) if isinstance(self.model, Traced) else ()
+        return self.model.learning_curve(self.scalars(state)) if isinstance(self.model, Traced) else ()
 
 
 class StressPredictor:
@@ -91,7 +95,7 @@ class StressPredictor:
         scalars = self._scalars.predict(block)
         stress = self._stress(block, len(scalars.members))
         size = self._fits[0].size
-        places = {name: column for column, name in enumerate(_scalar_names(self._names))}
+        places = {name: column for column, name in enumerate(scalar_names(self._names))}
         members, scales = [], []
         for name in self._names:
             if name in STRESS_COMPONENTS:
@@ -189,14 +193,14 @@ def _more_draws(fit: TensorFit, features: FloatArray, n: int) -> FloatArray:
     return np.array(draws)
 
 
-def _scalar_names(names: Sequence[str]) -> tuple[str, ...]:
+def scalar_names(names: Sequence[str]) -> tuple[str, ...]:
     """Return what the model beside the tensor learns."""
     others = tuple(name for name in names if name not in STRESS_COMPONENTS and name != HYDROSTATIC_STRESS)
     return others or (HYDROSTATIC_STRESS,)
 
 
 def _scalars(dataset: Dataset) -> Dataset:
-    names = _scalar_names(dataset.target_names)
+    names = scalar_names(dataset.target_names)
     if names == (HYDROSTATIC_STRESS,):
         targets = dataset.stresses[:, :3].mean(axis=1, keepdims=True)
     else:

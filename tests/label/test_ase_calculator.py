@@ -139,3 +139,18 @@ def test_arguments_change_the_fingerprint() -> None:
 def test_the_version_is_that_of_the_package_that_is_imported(package: str) -> None:
     names = importlib.metadata.packages_distributions().get(package, [])
     assert _package_version(package) == (importlib.metadata.version(names[0]) if names else None)
+
+
+def test_files_that_arguments_name_are_part_of_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "model"
+    by_word, by_path = (
+        AseLabeler(calculator="ase.calculators.emt:EMT", arguments={"one": {"models": [name]}})
+        for name in ("model", str(file))
+    )
+    before = by_word.fingerprint, by_path.fingerprint
+    file.write_text("a model")
+    assert by_word.fingerprint == before[0]  # a word may be a method or a basis set
+    first = by_path.fingerprint
+    file.write_text("another one")
+    assert len({before[1], first, by_path.fingerprint}) == 3
