@@ -121,7 +121,7 @@ def _load(files: Sequence[tuple[Path, int]], device: Device) -> tuple[GnnSetting
     if len(folders) != 1:
         raise InputError(f"members must be files of one round, such as {WHERE}, but got {len(folders)} folders.")
     if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device must be auto, cpu or cuda but got {device!r}; cpu suits small cells.")
+        raise InputError(f"device must be auto, cpu or cuda but got {device!r}; choose one of them.")
     campaign = _campaign(files[0][0])
     resolved = read_resolved(campaign)
     model: Any = Role("models").validate(resolved["model"])
