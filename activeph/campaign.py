@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import overload
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from activeph.proposal import (
     select,
     test_pools,
 )
-from activeph.records import Configuration
+from activeph.records import Configuration, Dataset
 from activeph.recovery import restore_labels
 from activeph.replacement import replace_lost, request, taken
 from activeph.report.metrics import goals_met, metrics_record
@@ -145,8 +146,7 @@ def train(loop: Loop, steps: Sequence[Step]) -> None:
     """Train the ensemble of every step on all that its trajectory has labelled."""
     state = loop.state
     missing = [step for step in steps if step not in state.trained]
-    tasks = [task for step in missing for task in _fit_tasks(loop, state, step)]
-    loop.labels.save()
+    tasks = _FitTasks(loop, state, missing)
     run_all(loop.workers, fit_member, tasks, f"round {steps[0].round}: training", loop.progress)
     for step in missing:
         loop.journal.append({"event": "train", **step._asdict()})
@@ -194,17 +194,42 @@ def _request(loop: Loop, state: State, step: Step) -> Request:
     return request(loop, state, step, n, spent)
 
 
-def _fit_tasks(loop: Loop, state: State, step: Step) -> list[FitTask]:
-    """Return one task per member, warm-started from the round before."""
-    dataset = dataset_of(loop, state.spent(Trajectory(step.arm, step.repeat), before=step.round + 1))
-    before = Step(step.arm, step.repeat, step.round - 1)
-    tasks = []
-    for member, path in enumerate(member_paths(loop, step)):
+class _FitTasks(Sequence[FitTask]):
+    """One task per step and member, warm-started from the round before.
+
+    The labels of a step are put together when its first task is asked for and forgotten after its last: large
+    campaigns start training at once, and hold the labels of one trajectory.
+    """
+
+    def __init__(self, loop: Loop, state: State, steps: Sequence[Step]) -> None:
+        self._loop, self._state, self._steps = loop, state, steps
+        self._members = loop.campaign.model.members
+        self._latest: tuple[Step, Dataset] | None = None
+
+    def __len__(self) -> int:
+        return len(self._steps) * self._members
+
+    @overload
+    def __getitem__(self, index: int) -> FitTask: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[FitTask]: ...
+    def __getitem__(self, index: int | slice) -> FitTask | list[FitTask]:
+        if isinstance(index, slice):
+            return [self[n] for n in range(*index.indices(len(self)))]
+        step, member = self._steps[range(len(self))[index] // self._members], index % self._members
+        loop, before = self._loop, Step(step.arm, step.repeat, step.round - 1)
         warm = loop.directory.member(*before, member) if step.round else None
         # the same seed for all arms: what differs between them is the data alone
         seed = derive_seed(loop.campaign.seed, "member", step.repeat, step.round, member)
-        tasks.append(FitTask(loop.campaign.learner, dataset, loop.systems, seed, warm, path))
-    return tasks
+        path = member_paths(loop, step)[member]
+        return FitTask(loop.campaign.learner, self._dataset(step), loop.systems, seed, warm, path)
+
+    def _dataset(self, step: Step) -> Dataset:
+        if self._latest is None or self._latest[0] != step:
+            picks = self._state.spent(Trajectory(step.arm, step.repeat), before=step.round + 1)
+            self._latest = (step, dataset_of(self._loop, picks))
+            self._loop.labels.save()
+        return self._latest[1]
 
 
 def _record_selection(

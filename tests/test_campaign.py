@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+import activeph.campaign
 from activeph.acceptance import accept
 from activeph.build import run_campaign
 from activeph.entries import campaign_entries
@@ -238,6 +239,25 @@ def test_a_label_that_was_trained_on_is_not_silently_replaced_by_a_failure(finis
         ledger.put(key, label.configuration, Failure("crashed", "out of memory\nat line 3"), workdir)
     with pytest.raises(Paused, match=rf"label {key}, .* got a failure .*\(out of memory\); restore"):
         run(tmp_path)
+
+
+def test_training_begins_before_the_labels_of_all_trajectories_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    course: list[str] = []
+
+    def told(name: str, function: Any) -> Any:
+        def telling(*arguments: Any) -> Any:
+            course.append(name)
+            return function(*arguments)
+
+        return telling
+
+    for name in ("dataset_of", "fit_member"):
+        monkeypatch.setattr(f"activeph.campaign.{name}", told(name, getattr(activeph.campaign, name)))
+    run(tmp_path, budget={"labels": 8, "initial": 8, "batch": 8, "repeats": 1})
+    one = ["dataset_of", "fit_member", "fit_member"]
+    assert "".join(course).count("".join(one * 3)) == 1
 
 
 def test_a_resumed_campaign_opens_no_record_that_it_has_read_before(
