@@ -114,12 +114,14 @@ def draw_pictures(directory: RunDirectory) -> list[Path]:
 
 def label_costs(directory: RunDirectory) -> dict[str, float]:
     """Return the core-hours of all labels of a run by key; nothing where the labeler only looks them up."""
-    label = read_resolved(directory.campaign).get("label") or {}
+    campaign = read_resolved(directory.campaign)
+    label, execute = campaign.get("label") or {}, campaign.get("execute") or {}
     if label.get("kind") in WITHOUT_COST:
         return {}
     state = fold(Journal(directory.journal).events())
     keys = {pick.key for step in state.picks for pick in state.chosen(step)}
-    return core_hours(ledger_of(directory.root, label.get("cores") or 1), keys)
+    places = (execute.get("cores_per_label"), execute.get("threads"), label.get("cores"))
+    return core_hours(ledger_of(directory.root, max(one or 1 for one in places)), keys)
 
 
 def draw_report(directory: RunDirectory) -> Path:

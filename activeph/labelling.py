@@ -77,6 +77,8 @@ def obtain(
     while tasks or elsewhere:
         if not tasks:
             tasks, elsewhere = _wait(elsewhere, ledger, lambda key: note(key, is_new=False))
+            if tasks:
+                ledger.sweep()  # given up by the dead: what they spent counts before it is begun again
             continue
         n = _affordable(ledger, tasks)
         again, taken = _submit(tasks[:n], workers, ledger, note, losses)

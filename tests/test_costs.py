@@ -20,3 +20,11 @@ def test_labels_cost_all_attempts_and_those_of_others_what_their_records_say(tmp
     ledger.put(imported, CRYSTAL, Failure("unconverged", "not reached", {"wall_time": None}))
     found = core_hours(ledger, [own, failed, others, imported, unknown])
     assert found == pytest.approx({own: 4 * 3150 / 3600, failed: 4.0, others: 8.0})
+
+
+def test_what_was_only_begun_here_costs_what_it_took_elsewhere_too(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path, cores=4)
+    key = f"{1:024x}"
+    ledger.log_attempt(key, "lost", 900.0)
+    ledger.put(key, CRYSTAL, Failure("unconverged", "not reached", {"wall_time": 7200.0}))
+    assert core_hours(ledger, [key, key]) == pytest.approx({key: 1.0 + 8.0})

@@ -111,7 +111,8 @@ class Ledger:
         workdir: Path | None = None,
         replace: bool = False,
     ) -> bool:
-        """Make a record true. Return False where there is one already (it stays, unless ``replace``).
+        """Make a record true. Return False where there is one already (it stays, unless ``replace``; but a label takes
+        the place of a failure, which is of another worker that gave up meanwhile).
 
         ``workdir`` is a directory of :meth:`workdir` and becomes the record; its files are kept. Raises OSError where
         the file system refuses; then nothing is recorded.
@@ -123,7 +124,7 @@ class Ledger:
         sync_tree(workdir)
         final = self.directory(key)
         old = workdir.with_name(f"{workdir.name}-old")
-        if replace and final.exists():
+        if (replace or (isinstance(outcome, Label) and self.state(key) == "failure")) and final.exists():
             os.rename(final, old)
         try:
             os.rename(workdir, final)  # refused where the directory exists, as records are never empty
@@ -226,7 +227,10 @@ def _time_spent(path: Path, last_seen: float) -> float:
     its owner was last seen.
     """
     begun = _begun(path.name)
-    times = [last_seen, *(each.stat().st_mtime for each in (path, *path.rglob("*")) if not each.is_symlink())]
+    times = [last_seen]
+    with suppress(OSError):  # another driver sweeps it at the same time
+        times.append(path.stat().st_mtime)
+        times.extend(each.stat().st_mtime for each in path.rglob("*") if not each.is_symlink())
     return 0.0 if begun is None else max(0.0, max(times) - begun)
 
 

@@ -94,7 +94,10 @@ def is_stale(holder: dict[str, Any]) -> bool:
     pid = holder.get("pid")
     if not isinstance(pid, int) or pid <= 0:
         return True
-    return not is_running(pid) or holder.get("started") != start_time(pid)
+    if not is_running(pid):
+        return True
+    is_hidden = not os.path.exists(f"/proc/{pid}")  # some systems show nobody the processes of others
+    return not is_hidden and holder.get("started") != start_time(pid)
 
 
 def _lock(descriptor: int) -> bool:

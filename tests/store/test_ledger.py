@@ -2,6 +2,8 @@ import io
 import json
 import math
 import os
+import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -94,12 +96,28 @@ def test_the_first_record_stays(tmp_path: Path) -> None:
     assert found.energy == first.energy
 
 
-def test_a_failure_can_be_replaced_by_a_label(tmp_path: Path) -> None:
-    ledger, label = Ledger(tmp_path), a_label()
-    ledger.put(KEY, label.configuration, Failure("crashed", "bad node"))
-    assert ledger.put(KEY, label.configuration, label, replace=True)
+@pytest.mark.parametrize("replace", [True, False])
+def test_a_label_takes_the_place_of_a_failure(replace: bool, tmp_path: Path) -> None:
+    ledger, label, failure = Ledger(tmp_path), a_label(), Failure("crashed", "bad node")
+    ledger.put(KEY, label.configuration, failure)
+    assert ledger.put(KEY, label.configuration, label, replace=replace)
     assert ledger.state(KEY) == "label"
     assert os.listdir(tmp_path / "3f") == [KEY]
+    assert not ledger.put(KEY, label.configuration, failure)
+    assert ledger.state(KEY) == "label"
+
+
+def test_work_that_another_driver_sweeps_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(self: Path, pattern: str) -> Any:
+        shutil.rmtree(self)
+        raise FileNotFoundError(self)
+
+    ledger = Ledger(tmp_path)
+    host = socket.gethostname()
+    (tmp_path / "3f" / f".{KEY}@{host}.{2**22 + 1}@1000-deadbeef").mkdir(parents=True)
+    monkeypatch.setattr(Path, "rglob", gone)
+    ledger.sweep()
+    assert os.listdir(tmp_path / "3f") == []
 
 
 def test_abandoned_work_leaves_nothing(tmp_path: Path) -> None:

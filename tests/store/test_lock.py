@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from activeph.errors import InputError
-from activeph.store.lock import DirectoryLock, holder, identity
+from activeph.store.lock import DirectoryLock, holder, identity, is_stale
 
 HOLD = """
 import sys, time
@@ -121,3 +121,10 @@ def test_a_dead_holder_that_nobody_has_buried_does_not_count(tmp_path: Path) -> 
     with DirectoryLock(tmp_path):
         pass
     process.wait()
+
+
+def test_a_living_holder_whose_process_is_hidden_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    living = identity()
+    monkeypatch.setattr("activeph.store.lock.os.path.exists", lambda path: not str(path).startswith("/proc/"))
+    monkeypatch.setattr("activeph.store.lock.start_time", lambda pid: None)
+    assert not is_stale(living)
