@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from activeph.graphs.displacements import mirrored
 from activeph.records import Block, Dataset, FloatArray, IntArray, System
@@ -18,6 +19,8 @@ TAIL = 4.0  # degrees of freedom of held-out errors
 SHARES = np.array([0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.999])
 """Of the typical variance, equal for all configurations; never the whole of it, since selectors rank by the rest."""
 STRETCHES = np.geomspace(0.5, 2.0, 41)
+LARGEST = 5.0  # ratio of errors of unseen and seen labels that is believed
+SAME = 0.01  # of the typical error: what members say of an image that is the label itself, but for rounding
 LEVELS = np.linspace(0.01, 0.99, 99)  # central intervals at which coverage is compared with its nominal value
 
 
@@ -106,8 +109,38 @@ def recalibrate_ensemble(records: Sequence[Mapping[str, Any]]) -> Recalibration:
     if n == 1 or len({len(values) for values in unseen}) > 1 or sum(map(len, rows)) == 0:
         return unchanged(unseen[0].shape[1])
     errors = [(record["targets"] - record["values"]).numpy()[own] for record, own in zip(records, rows, strict=True)]
-    deviations = np.std(unseen, axis=0, ddof=1)[np.concatenate(rows)]
+    deviations = np.std(unseen_values(records), axis=0, ddof=1)[np.concatenate(rows)]
     return recalibrate_mean(np.concatenate(errors), deviations, deviations, n)
+
+
+def unseen_values(records: Sequence[Mapping[str, Any]]) -> FloatArray:
+    """Return members' values [K, S, P] where nobody has seen a label: at its mirror image.
+
+    Where that is the label itself (every site a centre of inversion, or atoms other than the supercell's), those that
+    members would have with errors as large on labels that they have seen as on the others.
+    """
+    values = np.array([record["values"].numpy() for record in records])
+    images = np.array([record.get("unseen", record["values"]).numpy() for record in records])
+    targets = records[0]["targets"].numpy()
+    held = np.array([np.isin(np.arange(len(targets)), record["held_out"].numpy()) for record in records])
+    errors = targets - values
+    typical = np.sqrt(np.mean(errors**2, axis=(0, 1)))
+    same = np.all(np.abs(images - values) <= SAME * typical, axis=(0, 2))
+    if not (held.any() and same.any()):
+        return images
+    return np.where(same[:, None], targets - as_if_held_out(errors, held), images)
+
+
+def as_if_held_out(errors: FloatArray, held: NDArray[np.bool_]) -> FloatArray:
+    """Return members' errors [K, S, P], those of labels they were trained on made as large as those of the others.
+
+    ``held`` [K, S] are the labels that each member has not seen. Medians are compared.
+    """
+    if np.all(held):
+        return errors
+    typical = np.median(np.abs(errors[held]), axis=0), np.median(np.abs(errors[~held]), axis=0)
+    larger = np.clip(typical[0] / np.maximum(typical[1], 1e-300), 1, LARGEST)
+    return np.where(held[:, :, None], errors, larger * errors)
 
 
 def recalibrate_mean(errors: FloatArray, deviations: FloatArray, spread: FloatArray, n: int) -> Recalibration:

@@ -7,13 +7,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from activeph.models.calibration import Recalibration, recalibrate_ensemble, recalibrate_mean, spread_out, unchanged
+from activeph.models.calibration import (
+    Recalibration,
+    as_if_held_out,
+    recalibrate_ensemble,
+    recalibrate_mean,
+    spread_out,
+    unchanged,
+    unseen_values,
+)
 from activeph.records import FloatArray
 
 DOUBT, N_IMAGINED = 1.5, 6  # by measurement at 25 labels, where members hold out a dozen
-LARGEST = 5.0  # ratio of errors of unseen and seen labels that is believed
 
 
 def expert_errors(truth: FloatArray, left_over: FloatArray, guesses: FloatArray) -> FloatArray:
@@ -83,8 +89,7 @@ def judge_experts(records: Sequence[Mapping[str, Any]], deviations: FloatArray) 
     experts = Experts(weights, unchanged(n_targets), network)
     if len(records) == 1 or not np.any(held):
         return experts
-    unseen = np.array([record["unseen"].numpy()[expanded] for record in records])
-    spread = experts.networks(unseen).std(axis=0, ddof=1)
+    spread = experts.networks(unseen_values(records)[:, expanded]).std(axis=0, ddof=1)
     expected = np.hypot((weights[0] + weights[1]) * deviations[expanded], spread)
     of_networks = experts.networks(np.concatenate([truth, left_over], axis=1) - np.array(guesses))  # [K, S, P]
     together = weights[0] * left_over + as_if_held_out(of_networks, np.array(held))
@@ -93,15 +98,3 @@ def judge_experts(records: Sequence[Mapping[str, Any]], deviations: FloatArray) 
         np.concatenate(together), np.tile(expected, tiles), np.tile(spread, tiles), len(records)
     )
     return replace(experts, together=recalibration)
-
-
-def as_if_held_out(errors: FloatArray, held: NDArray[np.bool_]) -> FloatArray:
-    """Return members' errors [K, S, P], those of labels they were trained on made as large as those of the others.
-
-    ``held`` [K, S] are the labels that each member has not seen. Medians are compared.
-    """
-    if np.all(held):
-        return errors
-    typical = np.median(np.abs(errors[held]), axis=0), np.median(np.abs(errors[~held]), axis=0)
-    larger = np.clip(typical[0] / np.maximum(typical[1], 1e-300), 1, LARGEST)
-    return np.where(held[:, :, None], errors, larger * errors)

@@ -15,6 +15,8 @@ import numpy as np
 from activeph.models.calibration import Recalibration, fit_recalibration, spread_out, unchanged
 from activeph.records import FloatArray
 
+LEAST_ERRORS = 6  # of which the size of error bars is known: fewer are filled up with errors as the layer expects them
+
 
 @dataclass(frozen=True, eq=False)
 class LastLayer:
@@ -37,8 +39,15 @@ class LastLayer:
         """Return the same with error bars that suit errors [H, P] of the network on features [H, 1 + F] held out."""
         if len(errors) == 0:
             return self
+        from scipy.stats import norm
+
         left = errors - np.einsum("sf,fp->sp", features, self.heads.mean(axis=0))
-        return LastLayer(self.heads, self.roots, fit_recalibration(left, self.expected(features)))
+        expected = self.expected(features)
+        n = max(LEAST_ERRORS - len(errors), 0)
+        usual = np.tile(np.median(expected, axis=0), (n, 1))
+        imagined = norm.ppf((np.arange(n) + 0.5) / max(n, 1))[:, None] * usual
+        fitted = fit_recalibration(np.concatenate([left, imagined]), np.concatenate([expected, usual]))
+        return LastLayer(self.heads, self.roots, fitted)
 
 
 def with_constant(features: FloatArray) -> FloatArray:

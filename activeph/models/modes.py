@@ -26,6 +26,7 @@ from activeph.section import Section
 from activeph.seeds import derive_seed, generator
 
 CUTOFF, N_RADIAL = 6.0, 8  # of the sums over pairs: Å, functions of the distance per pair of elements
+ROUNDED = 5e-7  # of a sum over pairs: what varies less is a constant in single precision
 SYSTEM_ARRAYS = ("elements", "centre", "spread", "mean", "deviation")
 RECALIBRATION_ARRAYS = ("floors", "factors")
 POSTERIOR_ARRAYS = (
@@ -143,7 +144,7 @@ def fit_modes(dataset: Dataset, systems: Mapping[str, System], seed: int) -> Mod
 def _fit_system(system: System, block: Block, targets: FloatArray, seed: int) -> SystemFit:
     elements = np.unique(block.species)
     description = _describe(system, elements, block)
-    centre, spread = description.mean(axis=0), _spread(description)
+    centre, spread = description.mean(axis=0), _spread(description, ROUNDED)
     mean, deviation = targets.mean(axis=0), _spread(targets)
     inputs = (description - centre) / spread
     outputs = (targets - mean) / deviation
@@ -164,10 +165,18 @@ def _describe(system: System, elements: IntArray, block: Block) -> FloatArray:
     return np.concatenate([invariants_of(system).evaluate(block), pairs.evaluate(block)], axis=1)
 
 
-def _spread(values: FloatArray) -> FloatArray:
-    """Return standard deviations [columns], 1 where a column is constant."""
+def _spread(values: FloatArray, least: float = 1e-9) -> FloatArray:
+    """Return standard deviations [columns], 1 where a column is constant but for a share of its size."""
     deviation = values.std(axis=0)
-    return np.where(deviation > 1e-9 * (1e-9 + np.abs(values).max(axis=0)), deviation, 1.0)
+    return np.where(deviation > least * (1e-9 + np.abs(values).max(axis=0)), deviation, 1.0)
+
+
+def _shaken(system: System) -> Block:
+    """Return random displacements, always the same: they give invariants a scale where there are no labels."""
+    crystal, n = system.supercell, 64
+    moved = crystal.positions + 0.1 * generator("shaken", system.name).normal(size=(n, *crystal.positions.shape))
+    species, cells = np.tile(crystal.numbers, (n, 1)), np.tile(crystal.cell, (n, 1, 1))
+    return Block(system.name, species, moved, cells, np.full(n, np.nan))
 
 
 class ModesPredictor:
@@ -195,8 +204,8 @@ class ModesPredictor:
         fit = self._fits[0].systems.get(block.system)
         if fit:
             return fit.inputs(system, block)
-        invariants = invariants_of(system).evaluate(block)
-        return np.asarray(invariants / _spread(invariants))
+        invariants = invariants_of(system)
+        return np.asarray(invariants.evaluate(block) / _spread(invariants.evaluate(_shaken(system))))
 
     def _deviations(self, system: str, inputs: FloatArray) -> FloatArray:
         """Return recalibrated standard deviations [B, P] of scaled targets; 1 for a system without labels."""

@@ -17,6 +17,7 @@ from activeph.models.calibration import (
     recalibrated,
     take,
     unseen,
+    unseen_values,
 )
 from activeph.records import Block, Dataset, System
 
@@ -90,14 +91,16 @@ def test_taken_rows_keep_their_labels() -> None:
     assert len(part.forces[0]) == 3
 
 
-def ensemble_of(n: int, n_members: int, adapted: float, seed: int) -> tuple[list[dict[str, torch.Tensor]], np.ndarray]:
+def ensemble_of(
+    n: int, n_members: int, adapted: float, seed: int, together: float = 1.0
+) -> tuple[list[dict[str, torch.Tensor]], np.ndarray]:
     """Members that err together and apart, and ``adapted``: how much of it they unlearn where they saw the label.
 
     Returns their records, and errors [K, 2000, 1] elsewhere. All sizes vary from label to label.
     """
     rng = np.random.default_rng(seed)
     sizes = np.exp(0.5 * rng.normal(size=(3, n + 2000)))[0]
-    shared, apart = sizes * rng.normal(size=n + 2000), 0.5 * sizes * rng.normal(size=(n_members, n + 2000))
+    shared, apart = together * sizes * rng.normal(size=n + 2000), 0.5 * sizes * rng.normal(size=(n_members, n + 2000))
     errors = shared + apart
     records = []
     for own in range(n_members):
@@ -122,6 +125,24 @@ def test_an_ensembles_error_bars_are_those_of_its_mean_on_labels_nobody_saw(adap
     assert quality["miscalibration_area"] < 0.04
     assert quality["coverage_68"] == pytest.approx(0.6827, abs=0.07)
     np.testing.assert_allclose(members.mean(axis=0), elsewhere.mean(axis=0), atol=1e-12)
+
+
+@pytest.mark.parametrize("together", [0.0, 1.0])
+@pytest.mark.parametrize("adapted", [0.5, 0.8])
+def test_error_bars_where_the_mirror_image_is_the_label_itself(adapted: float, together: float) -> None:
+    ratios = []
+    for seed in range(8):
+        records, elsewhere = ensemble_of(200, 5, adapted, seed, together)
+        images = [record | {"unseen": record["values"] + 1e-7} for record in records]
+        members = recalibrated(elsewhere, recalibrate_ensemble(images))
+        ratios.append(members.std(axis=0, ddof=1).mean() / np.sqrt(np.mean(members.mean(axis=0) ** 2)))
+    assert 0.6 < np.mean(ratios) < 1.4
+
+
+def test_images_that_are_new_are_used_as_they_are() -> None:
+    records, _ = ensemble_of(100, 5, 0.5, 0)
+    images = np.array([record["unseen"].numpy() for record in records])
+    assert np.array_equal(unseen_values(records), images)
 
 
 def test_recalibration_of_few_labels_is_no_worse_than_its_size_is_known() -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from activeph.models.calibration import calibration_metrics
-from activeph.models.experts import Experts, as_if_held_out, expert_errors, expert_weights, judge_experts
+from activeph.models.calibration import as_if_held_out, calibration_metrics
+from activeph.models.experts import Experts, expert_errors, expert_weights, judge_experts
 from activeph.records import FloatArray
 
 Records = list[dict[str, torch.Tensor]]

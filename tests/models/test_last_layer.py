@@ -89,3 +89,13 @@ def test_same_seed_same_layer_and_arrays_bring_it_back(fit: Fit) -> None:
 def test_errors_of_nothing(fit: Fit) -> None:
     features, _ = make(5)
     assert np.all(np.isfinite(fit(features, np.zeros((5, 2)), 5, 0).members(features)))
+
+
+@both
+@pytest.mark.parametrize("error", [0.01, 100.0])
+def test_one_held_out_label_does_not_say_how_large_errors_are(fit: Fit, error: float) -> None:
+    features, errors = make(60)
+    layer = fit(features, errors, 8, 0)
+    single = error * layer.expected(features[:1])
+    ratio = np.median(layer.recalibrated(features[:1], single).recalibration.apply(layer.expected(features)))
+    assert 0.5 < ratio / np.median(layer.expected(features)) < 2
