@@ -19,6 +19,7 @@ from activeph.progress import Progress, Stage
 from activeph.proposal import Pools, campaign_pools, test_pools
 from activeph.records import Configuration, Dataset, Label, System
 from activeph.rundir import RunDirectory
+from activeph.sample import base
 from activeph.state import Fold, Pick, State, Step
 from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger, label_key
@@ -141,5 +142,9 @@ def draw(loop: Loop, step: Step | None, picks: Sequence[Pick]) -> dict[str, Conf
 
 def configurations_of(pools: Pools, picks: Sequence[Pick]) -> dict[str, Configuration]:
     """Return the configurations of picks by ledger key, drawn again from their pools."""
-    by_system = dict(zip(pools.names, pools.pools, strict=True))
-    return {pick.key: by_system[pick.system].block(pick.index, pick.index + 1).configuration(0) for pick in picks}
+    found: dict[str, Configuration] = {}
+    for name, pool in zip(pools.names, pools.pools, strict=True):
+        own = [one for one in picks if one.system == name]
+        drawn = base.pick(pool, [one.index for one in own])
+        found |= {one.key: candidate.configuration for one, candidate in zip(own, drawn, strict=True)}
+    return found

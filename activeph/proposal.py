@@ -81,7 +81,13 @@ class Pools:
 
     def candidates(self, indices: Sequence[int]) -> list[Candidate]:
         """Return the candidates at joint indices."""
-        return [pick(self.pools[number], [index])[0] for number, index in self.split(indices)]
+        places = self.split(indices)
+        found = {
+            number: dict(zip(own, pick(pool, own), strict=True))
+            for number, pool in enumerate(self.pools)
+            if (own := [index for place, index in places if place == number])
+        }
+        return [found[number][index] for number, index in places]
 
 
 def campaign_pools(campaign: Campaign, systems: Mapping[str, System], step: Step) -> Pools:

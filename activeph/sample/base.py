@@ -76,10 +76,23 @@ def informed(sampler: Any, temperatures: tuple[float, ...] | None) -> Sampler:
     return known
 
 
+DRAWN_TOGETHER = 256  # candidates
+
+
 def pick(pool: Pool, indices: Sequence[int]) -> list[Candidate]:
-    """Return the chosen candidates of a pool as records, in the order of ``indices``."""
-    candidates = []
-    for identifier, index in zip(pool.ids(indices), indices, strict=True):
-        block = pool.block(index, index + 1)
-        candidates.append(Candidate(identifier, block.system, float(block.temperatures[0]), block.configuration(0)))
-    return candidates
+    """Return the chosen candidates of a pool as records, in the order of ``indices``.
+
+    Neighbours are drawn together: many pools draw a whole block for a single candidate.
+    """
+    spans: dict[int, list[int]] = {}
+    for index in indices:
+        spans.setdefault(index // DRAWN_TOGETHER, []).append(index)
+    names, found = dict(zip(indices, pool.ids(indices), strict=True)), {}
+    for span in spans.values():
+        first = min(span)
+        block = pool.block(first, max(span) + 1)
+        for index in span:
+            row = index - first
+            temperature = float(block.temperatures[row])
+            found[index] = Candidate(names[index], block.system, temperature, block.configuration(row))
+    return [found[index] for index in indices]
