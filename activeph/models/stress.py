@@ -22,6 +22,8 @@ from activeph.models.tensor_regression import LeftOut, LinearPosterior, fit_line
 from activeph.records import Block, Dataset, FloatArray, IntArray, Prediction, System
 from activeph.targets import HYDROSTATIC_STRESS, STRESS_COMPONENTS
 
+SHOWN = np.vstack([TO_COMPONENTS, TO_COMPONENTS[:3].mean(axis=0)])  # [7, 6] the components and the mean of the diagonal
+
 
 def with_stress(model: Model, target_names: Sequence[str]) -> Model:
     """Return a model that learns the targets: ``model`` itself unless it needs help with components of the stress.
@@ -103,7 +105,7 @@ class StressPredictor:
                 members.append(stress[..., column])
                 scales.append(size if column < 3 else size / np.sqrt(2))
             elif name == HYDROSTATIC_STRESS:
-                members.append(stress[..., :3].mean(axis=2))
+                members.append(stress[..., 6])
                 scales.append(self._fits[0].hydrostatic_size)
             else:
                 members.append(scalars.members[..., places[name]])
@@ -111,11 +113,14 @@ class StressPredictor:
         return replace(scalars, members=np.stack(members, axis=2), scale=np.array(scales))
 
     def _stress(self, block: Block, n_members: int) -> FloatArray:
-        """Return members [K, B, xx ... xy] in eV/Å³ around the mean, spread as the posterior is."""
+        """Return members [K, B, xx ... xy, hydrostatic] in eV/Å³ around the mean, spread as the posterior is.
+
+        The hydrostatic stress is spread by itself: components are correlated, and each is spread without the others.
+        """
         first = self._fits[0]
         features = self._features.evaluate(block)
         mean = first.mean(features)
-        draws = np.array([fit.posterior.deviation(features) @ TO_COMPONENTS.T for fit in self._fits])
+        draws = np.array([fit.posterior.deviation(features) @ SHOWN.T for fit in self._fits])
         if len(draws) != n_members:
             draws = _more_draws(first, features, n_members)
         return np.asarray(mean + spread_out(draws, first.deviations(features)))
@@ -135,19 +140,19 @@ class TensorFit:
     recalibration: Recalibration  # of traceless part and trace
 
     def mean(self, features: FloatArray) -> FloatArray:
-        """Return the posterior mean [B, xx ... xy] in eV/Å³."""
+        """Return the posterior mean [B, xx ... xy, hydrostatic] in eV/Å³."""
         tensors = self.posterior.mean(features) * self.unit
         tensors[:, 5] += self.pressure
-        return np.asarray(tensors @ TO_COMPONENTS.T)
+        return np.asarray(tensors @ SHOWN.T)
 
     def deviations(self, features: FloatArray) -> FloatArray:
-        """Return recalibrated standard deviations [B, xx ... xy] in eV/Å³."""
+        """Return recalibrated standard deviations [B, xx ... xy, hydrostatic] in eV/Å³."""
         covariance = self.posterior.covariance(features)
         floors, factors = self.recalibration.floors, self.recalibration.factors
         covariance[:, :5, 5] = covariance[:, 5, :5] = 0
         covariance[:, :5, :5] = factors[0] ** 2 * covariance[:, :5, :5] + floors[0] ** 2 * np.eye(5)
         covariance[:, 5, 5] = factors[1] ** 2 * covariance[:, 5, 5] + floors[1] ** 2
-        variances = np.einsum("ck,bkl,cl->bc", TO_COMPONENTS, covariance, TO_COMPONENTS)
+        variances = np.einsum("ck,bkl,cl->bc", SHOWN, covariance, SHOWN)
         return np.asarray(np.sqrt(np.maximum(variances, 0)) * self.unit)
 
 
@@ -183,13 +188,13 @@ def _recalibrate(left_out: LeftOut) -> Recalibration:
 
 
 def _more_draws(fit: TensorFit, features: FloatArray, n: int) -> FloatArray:
-    """Return draws [n, B, xx ... xy] from one fit, for models whose single fit predicts several members."""
+    """Return draws [n, B, xx ... xy, hydrostatic] from one fit, where a single fit predicts several members."""
     posterior = fit.posterior
     draws = []
     for number in range(n):
         z = np.random.Generator(np.random.SFC64(number)).normal(size=len(posterior.columns))
         shrunk = posterior.directions @ ((1 - np.sqrt(1 - posterior.known)) * (posterior.directions.T @ z))
-        draws.append((features * posterior.columns) @ (z - shrunk) @ TO_COMPONENTS.T)
+        draws.append((features * posterior.columns) @ (z - shrunk) @ SHOWN.T)
     return np.array(draws)
 
 

@@ -12,7 +12,7 @@ from activeph.errors import InputError
 from activeph.graphs.pairs import search_pairs
 from activeph.kinds import load_kind
 from activeph.models.modes import ModesModel
-from activeph.models.stress import WithStress, with_stress
+from activeph.models.stress import WithStress, fit_tensor, with_stress
 from activeph.models.tensor_features import FROM_COMPONENTS, TO_COMPONENTS, TensorFeatures
 from activeph.models.tensor_regression import fit_linear
 from activeph.records import Block, Dataset, FloatArray, System
@@ -148,6 +148,20 @@ def test_order_of_targets_and_hydrostatic_stress(system: System) -> None:
     found, expected = predictions[names].mean, predictions[NAMES].mean
     np.testing.assert_allclose(found[:, [2, 4, 5, 3, 0]], expected[:, [0, 1, 2, 3, 6]])
     np.testing.assert_allclose(found[:, 1], expected[:, 1:4].mean(axis=1))
+
+
+def test_error_bar_of_hydrostatic_stress_is_that_of_the_trace(system: System) -> None:
+    """Of the covariance of the components, that is, and so the same whatever the members drew."""
+    names, systems = (*NAMES, "hydrostatic_stress"), {system.name: system}
+    model = with_stress(ModesModel(members=2), names)
+    dataset, block = make_dataset(system, 15, names=names), make_block(system, 6, 3, 0.2)
+    states = [model.fit(dataset, systems, seed) for seed in range(4)]
+    bars = [model.load(own, systems).predict(block).std[:, 7] for own in (states[:2], states[2:], states)]
+    np.testing.assert_allclose(bars[:2], [bars[2]] * 2)
+    fit = fit_tensor(dataset, systems, 0)
+    features = TensorFeatures(systems, fit.elements, fit.centre).evaluate(block)
+    own = fit.recalibration.factors[1] ** 2 * fit.posterior.covariance(features)[:, 5, 5]
+    np.testing.assert_allclose(bars[2], fit.unit * np.sqrt((own + fit.recalibration.floors[1] ** 2) / 3))
 
 
 def test_six_components_count_as_one_property(trained: tuple[WithStress, list[bytes]], system: System) -> None:
