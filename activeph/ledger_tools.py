@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,6 +110,20 @@ def _problem(ledger: Ledger, key: str) -> str | None:
     if label_key(outcome.configuration, fingerprint) != key:
         return f"{folder} must be named by its configuration and fingerprint but got those of another key"
     return None
+
+
+def abandoned_work(ledger: Ledger) -> str | None:
+    """Return a sentence about what dead processes left half done, whatever campaign's; None where they left nothing."""
+    left = ledger.abandoned()
+    if not left:
+        return None
+    many = f"{len(left)} calculations were" if len(left) > 1 else "1 calculation was"
+    counts = Counter(work.account or "campaigns of earlier versions" for work in left)
+    whose = ", ".join(f"{number} of {account}" for account, number in sorted(counts.items()))
+    return (
+        f"{many} left half done by dead processes ({whose}), such as {left[0].path}: harmless; the next run of its "
+        "campaign removes it and counts its time; where that campaign will not run again, remove it"
+    )
 
 
 def import_labels(ledger: Ledger, files: Sequence[Path], fingerprint: str | None = None) -> Imported:

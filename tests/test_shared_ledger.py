@@ -136,6 +136,12 @@ def begun(folder: Path) -> Counter[str]:
     return Counter(path.name.partition(".")[0] for path in (folder / "notes").glob("*-started"))
 
 
+def outcomes(folder: Path, name: str) -> Counter[str]:
+    """Return how often each outcome is in the account of a campaign."""
+    attempts = Ledger(folder / "labels", folder / name / "calculations").attempts()
+    return Counter(one["outcome"] for one in attempts)
+
+
 @pytest.fixture
 def two_campaigns(tmp_path: Path) -> tuple[Path, Path]:
     write(tmp_path / "Cu.vasp", bulk("Cu", "fcc", 3.61), format="vasp")
@@ -175,5 +181,10 @@ def test_a_killed_driver_is_not_waited_for(two_campaigns: tuple[Path, Path], tmp
     counts = begun(tmp_path)
     assert len(counts) == len(keys) >= N_TEST
     assert sum(counts.values()) <= len(keys) + 2  # what the two workers of the killed driver were at
+    left = [path for path in (tmp_path / "labels").glob("*/.*") if "@first-" in path.name]
+    assert left
+    assert "lost" not in outcomes(tmp_path, "second")
     assert start(two_campaigns[0]).wait(timeout=300) == 0
     assert begun(tmp_path) == counts
+    assert outcomes(tmp_path, "first")["lost"] == len(left)  # the dead are paid by their own campaign
+    assert list((tmp_path / "labels").glob("*/.*")) == []

@@ -104,6 +104,10 @@ def _versions(paths: RunDirectory) -> Iterator[str]:
 
 def _leftovers(paths: RunDirectory) -> Iterator[str]:
     """Leftovers of stopped processes."""
+    from activeph.ledger_tools import abandoned_work
+
+    if paths.labels.is_symlink() and (shared := abandoned_work(Ledger(paths.labels))):
+        yield Note(shared)
     if holder(paths.root) is not None:
         return
     left = [path for path in paths.root.rglob(".*") if path.name.startswith(".")]

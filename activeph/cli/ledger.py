@@ -67,10 +67,16 @@ def _counted(number: int, noun: str) -> str:
 @command.command("verify")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 def verify(directory: Path) -> None:
-    """Read every record of DIR: checksums, finite numbers, and that it lies under its own key. Changes nothing."""
-    from activeph.ledger_tools import verify_ledger
+    """Read every record of DIR: checksums, finite numbers, and that it lies under its own key. Changes nothing.
 
-    found = dict(verify_ledger(labels_of(directory)))
+    What dead processes left half done is named, with the campaign that it belongs to.
+    """
+    from activeph.ledger_tools import abandoned_work, verify_ledger
+
+    ledger = labels_of(directory)
+    found = dict(verify_ledger(ledger))
+    if left := abandoned_work(ledger):
+        click.echo(left)
     problems = [problem for problem in found.values() if problem is not None]
     for problem in problems:
         click.echo(problem)

@@ -20,7 +20,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,7 +72,7 @@ class Claims:
         try:
             other = self._other(name)
             if other is None:
-                with _heart.beating(path):
+                with beating(path):
                     yield None
         finally:
             with suppress(OSError):  # it dies with this process
@@ -91,17 +91,6 @@ class Claims:
         """
         claims = self._all()
         return None if claims is None else {(claim.key, _worker(claim.holder)) for claim in claims}
-
-    def last_seen(self, key: str, owner: str) -> float:
-        """Return when a worker (``host.pid``), perhaps dead, last touched its claim; 0 where it has none."""
-        seen = [0.0]
-        with suppress(OSError):
-            for name in os.listdir(self.directory):
-                if name.startswith(f"{key}@"):
-                    with suppress(OSError, ValueError, AttributeError):
-                        if _worker(json.loads(os.readlink(self.directory / name))) == owner:
-                            seen.append(os.lstat(self.directory / name).st_mtime)
-        return max(seen)
 
     def _all(self) -> list[Claim] | None:
         probe = self.directory / f"@{uuid.uuid4().hex[:12]}"
@@ -169,7 +158,9 @@ def _myself(pid: int) -> str:
 
 
 class Heart:
-    """One thread that touches all claims of this process again and again, so that other hosts see that it lives."""
+    """One thread that touches claims and working directories of this process again and again, so that other hosts see
+    that it lives, and whoever finds it dead until when it did.
+    """
 
     def __init__(self) -> None:
         self._paths: set[Path] = set()
@@ -177,7 +168,7 @@ class Heart:
 
     @contextmanager
     def beating(self, path: Path) -> Iterator[None]:
-        """Touch a claim while the context lasts."""
+        """Touch a path while the context lasts."""
         self._paths.add(path)
         if self._thread is None or not self._thread.is_alive():  # a fork has no threads
             self._thread = threading.Thread(target=self._beat, daemon=True)
@@ -196,3 +187,8 @@ class Heart:
 
 
 _heart = Heart()
+
+
+def beating(path: Path) -> AbstractContextManager[None]:
+    """Touch a path of this process every :data:`BEAT_SECONDS` while the context lasts."""
+    return _heart.beating(path)

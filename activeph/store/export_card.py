@@ -37,7 +37,7 @@ def data_card(
         _counts("split", entries, lambda entry: [entry.split], SPLITS),
         _counts("system", entries, lambda entry: [entry.system]),
         _counts("temperature (K)", entries, _temperature),
-        _counts("arm that paid", entries, lambda entry: entry.arms or ["none (test set)"]),
+        _counts("arm that paid", entries, lambda entry: entry.arms or [_nobody(entry)]),
         "A label that several arms paid for is counted for each of them and stands in the file once.",
         "## Keys",
         _keys(target_names),
@@ -66,6 +66,10 @@ def _counts(
     counts = Counter(key for entry in entries for key in group(entry))
     names = [key for key in order if key in counts] or sorted(counts, key=lambda key: (len(key), key))
     return _table([name, "labels"], ([key, counts[key]] for key in names))
+
+
+def _nobody(entry: Entry) -> str:
+    return "none (test set)" if entry.split == "test" else "none (preparation, trains in all)"
 
 
 def _temperature(entry: Entry) -> list[str]:

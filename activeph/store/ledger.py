@@ -13,18 +13,17 @@ import os
 import shutil
 import socket
 import time
-import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from activeph.identity import configuration_key, label_key
 from activeph.records import Configuration, Failure, Label
-from activeph.store.claims import LOST_SECONDS, Claims
+from activeph.store.claims import Claims, beating
 from activeph.store.durable import sync_directory, sync_tree
-from activeph.store.process import is_running
 from activeph.store.records_io import FAILURE_NAME, LABEL_NAME, read_outcome, write_outcome
+from activeph.store.work import Work, account_of, work_name
 
 __all__ = ["Ledger", "configuration_key", "label_key"]
 
@@ -47,6 +46,7 @@ class Ledger:
         self.root = Path(root).absolute()
         self.log = self.root / CALCULATIONS if log is None else log
         self.claims = Claims(self.root / CLAIMS)
+        self.account = account_of(self.log)
         self.cores = cores
         self.core_hours = core_hours
 
@@ -93,13 +93,16 @@ class Ledger:
 
     @contextmanager
     def workdir(self, key: str) -> Iterator[Path]:
-        """Give a fresh directory beside the record; whatever is not put into the ledger is removed at the end."""
+        """Give a fresh directory beside the record; whatever is not put into the ledger is removed at the end.
+
+        Its name tells whom its time is charged to, and it is touched as long as this process lives.
+        """
         final = self.directory(key)
-        owner = f"{socket.gethostname()}.{os.getpid()}"
-        path = final.with_name(f".{key}@{owner}@{time.time():.0f}-{uuid.uuid4().hex[:8]}")
+        path = final.with_name(work_name(key, self.account))
         path.mkdir(parents=True)
         try:
-            yield path
+            with beating(path):
+                yield path
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
@@ -167,45 +170,51 @@ class Ledger:
 
     def running(self) -> list[str]:
         """Return the keys that are being calculated now, as far as this host can tell; sorted."""
-        return sorted({name[1:].partition("@")[0] for _, name in self._work() if not _is_dead(name)})
+        return sorted({work.key for work in self._work() if not work.is_dead})
 
     def places(self, prefix: str) -> dict[str, Path]:
         """Return key and directory of every record, and of every calculation under way, whose key begins so."""
         found = {key: self.directory(key) for key in self.keys() if key.startswith(prefix)}
-        for path, name in self._work():
-            key = name[1:].partition("@")[0]
-            if key.startswith(prefix):
-                found.setdefault(key, path / name)
+        for work in self._work():
+            if work.key.startswith(prefix):
+                found.setdefault(work.key, work.path)
         return found
 
     def sweep(self) -> int:
-        """Remove what dead processes left half done, and what lost hosts did; return how many directories.
+        """Remove what dead processes and lost hosts left half done of this account; return how many directories.
 
-        The time they took is noted: until their last sign of life, which is the youngest file or the claim.
+        The time they took is noted. What others left is theirs to remove and to pay: see :meth:`abandoned`.
         """
-        work = [path / name for path, name in self._work()]
-        seen = {path: self.claims.last_seen(*_owner(path.name)) for path in work}
+        mine = [work for work in self._work() if work.account in ("", self.account)]
         claimed = None
         with suppress(OSError):
             claimed = self.claims.workers()  # after the directories: who has one holds a claim
-        dead = [path for path in work if _is_dead(path.name) or _is_lost(path.name, claimed)]
-        for path in filter(Path.exists, dead):
-            seconds = _time_spent(path, seen[path])
-            shutil.rmtree(path, ignore_errors=True)
-            self.log_attempt(_owner(path.name)[0], "lost", seconds)
+        dead = [work for work in mine if work.is_dead or work.is_lost(claimed)]
+        for work in dead:
+            if work.path.exists():
+                seconds = work.seconds()
+                shutil.rmtree(work.path, ignore_errors=True)
+                self.log_attempt(work.key, "lost", seconds)
         return len(dead)
+
+    def abandoned(self) -> list[Work]:
+        """Return what dead processes of this host, and those of others that fell silent, left half done of any account.
+
+        Changes nothing.
+        """
+        return [work for work in self._work() if work.is_dead or work.is_silent]
 
     def leavings(self, key: str) -> list[Path]:
         """Return the directories of attempts at a calculation that are under way or were broken off."""
         shelf = self.directory(key).parent
         return [shelf / name for name in _names(shelf) if name.startswith(f".{key}@")]
 
-    def _work(self) -> Iterator[tuple[Path, str]]:
+    def _work(self) -> Iterator[Work]:
         for shelf in _names(self.root):
             if len(shelf) == 2:
                 for name in _names(self.root / shelf):
                     if name.startswith("."):
-                        yield self.root / shelf, name
+                        yield Work.of(self.root / shelf / name)
 
 
 def ledger_of(run: Path, cores: int = 1, core_hours: float | None = None) -> Ledger:
@@ -220,45 +229,3 @@ def _names(directory: Path) -> list[str]:
         return sorted(os.listdir(directory))
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def _time_spent(path: Path, last_seen: float) -> float:
-    """Return the seconds from the beginning that the name of a working directory tells to its youngest file, or to when
-    its owner was last seen.
-    """
-    begun = _begun(path.name)
-    times = [last_seen]
-    with suppress(OSError):  # another driver sweeps it at the same time
-        times.append(path.stat().st_mtime)
-        times.extend(each.stat().st_mtime for each in path.rglob("*") if not each.is_symlink())
-    return 0.0 if begun is None else max(0.0, max(times) - begun)
-
-
-def _owner(name: str) -> tuple[str, str]:
-    """Return the key and the owner (``host.pid``, empty if there is none) that a working directory is named by."""
-    parts = name[1:].split("@")
-    return parts[0], parts[1] if len(parts) > 2 else ""
-
-
-def _begun(name: str) -> float | None:
-    """Return when a working directory was made, as its name tells."""
-    begun = name.rpartition("@")[2].partition("-")[0]
-    return float(begun) if begun.isdigit() else None
-
-
-def _is_lost(name: str, claimed: Collection[tuple[str, str]] | None) -> bool:
-    """Return whether a working directory of another host has an owner that has not been seen for long.
-
-    ``claimed`` are the claims that count; where nobody claims, nothing is known of other hosts.
-    """
-    key, owner = _owner(name)
-    begun = _begun(name)
-    if claimed is None or begun is None or owner.rpartition(".")[0] in ("", socket.gethostname()):
-        return False
-    return (key, owner) not in claimed and time.time() - begun > LOST_SECONDS
-
-
-def _is_dead(name: str) -> bool:
-    """Return whether the owner in the name of a working directory is a dead process of this host."""
-    host, _, pid = _owner(name)[1].rpartition(".")
-    return host == socket.gethostname() and pid.isdigit() and not is_running(int(pid))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from activeph.ledger_tools import abandoned_work
 from activeph.store import claims as module
 from activeph.store.claims import Claims
 from activeph.store.ledger import Ledger
@@ -30,8 +31,8 @@ HOLD_AND_WORK = """
 import sys, time
 from pathlib import Path
 from activeph.store.ledger import Ledger
-ledger = Ledger(Path(sys.argv[1]))
-with ledger.claims.hold(sys.argv[2]), ledger.workdir(sys.argv[2]):
+ledger = Ledger(Path(sys.argv[1]), Path(sys.argv[2]))
+with ledger.claims.hold(sys.argv[3]), ledger.workdir(sys.argv[3]):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -42,6 +43,18 @@ def hold_elsewhere(directory: Path) -> subprocess.Popen[str]:
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     return process
+
+
+def work_elsewhere(ledger: Ledger) -> Path:
+    """Let another process die at a calculation of this ledger's account; return its working directory."""
+    command = [sys.executable, "-c", HOLD_AND_WORK, str(ledger.root), str(ledger.log), KEY]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    process.kill()
+    process.wait()
+    (left,) = ledger.leavings(KEY)
+    return left
 
 
 def forge(directory: Path, age: float, **facts: object) -> Path:
@@ -190,22 +203,54 @@ def test_a_ledger_sweeps_the_claims_of_the_dead(tmp_path: Path) -> None:
 def test_the_time_of_the_dead_counts_until_they_were_last_seen(tmp_path: Path) -> None:
     """A code that writes no files as it goes leaves nothing else that tells how long it ran."""
     ledger = Ledger(tmp_path)
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD_AND_WORK, str(tmp_path), KEY], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    process.kill()
-    process.wait()
-    (claim,) = ledger.claims.directory.iterdir()
+    left = work_elsewhere(ledger)
     hour_later = time.time() + 3600
-    os.utime(claim, (hour_later, hour_later), follow_symlinks=False)
-    stranger = forge(ledger.claims.directory, -9 * 3600)  # of another worker: tells nothing of this one
+    os.utime(left, (hour_later, hour_later))
+    assert set(ledger.claims.living()) == set()  # whoever finds the claim dead removes it
     assert ledger.sweep() == 1
     ((outcome, seconds),) = ((one["outcome"], one["seconds"]) for one in ledger.attempts())
     assert outcome == "lost"
     assert seconds == pytest.approx(3600, abs=30)
-    assert os.listdir(ledger.claims.directory) == [stranger.name]
+    assert os.listdir(ledger.claims.directory) == []
+
+
+def test_the_living_touch_their_working_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(module, "_heart", module.Heart())
+    with Ledger(tmp_path).workdir(KEY) as workdir:
+        os.utime(workdir, (0, 0))
+        end = time.monotonic() + 10
+        while workdir.stat().st_mtime == 0:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+def test_what_the_dead_of_another_campaign_left_is_told_and_theirs_to_pay(tmp_path: Path) -> None:
+    mine, theirs = (Ledger(tmp_path / "labels", tmp_path / name / "calculations") for name in ("KBr 1", "GaN"))
+    left = work_elsewhere(theirs)
+    assert theirs.running() == []
+    assert mine.sweep() == 0
+    assert mine.attempts() == []
+    assert left.exists()
+    sentence = abandoned_work(mine) or ""
+    assert sentence.startswith(f"1 calculation was left half done by dead processes (1 of {theirs.account}), such as ")
+    assert str(left) in sentence
+    assert theirs.account.startswith("GaN-")
+    assert mine.account.startswith("KBr_1-")
+    assert theirs.sweep() == 1
+    assert [one["outcome"] for one in theirs.attempts()] == ["lost"]
+    assert mine.attempts() == []
+    assert not left.exists()
+    assert abandoned_work(mine) is None
+
+
+def test_silent_work_of_other_hosts_is_told_too(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    left = tmp_path / KEY[:2] / f".{KEY}@another-host.7@GaN-01234567@1000000000-abcdef01"
+    left.mkdir(parents=True)
+    assert abandoned_work(ledger) is None
+    os.utime(left, (1e9, 1e9))
+    assert "(1 of GaN-01234567)" in (abandoned_work(ledger) or "")
 
 
 @pytest.mark.parametrize(("age", "begun", "is_lost"), [(1000, 2000, True), (10, 2000, False), (1000, 20, False)])
@@ -216,7 +261,7 @@ def test_what_a_lost_host_was_at_is_swept_and_counted(tmp_path: Path, age: float
     left.mkdir(parents=True)
     (left / "output").write_text("iteration 1")
     os.utime(left / "output", (time.time() - 1500,) * 2)
-    os.utime(left, (time.time() - 1500,) * 2)
+    os.utime(left, (time.time() - age,) * 2)  # the living touch it together with their claim
     assert ledger.sweep() == is_lost
     assert left.exists() is not is_lost
     if is_lost:  # seen until 1000 s ago
