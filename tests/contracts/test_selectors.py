@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from activeph import proposal
 from activeph.errors import InputError
 from activeph.kinds import BUILT_IN, load_kind
 from activeph.records import Facts, Prediction
+from activeph.select.modal import STRATEGIES
+from activeph.state import Step
 
 FILTER = {"largest_uncertainty": 2.0, "largest_distance": 4.0, "within": {"gap": [-0.7, 0.7]}}
 SETTINGS = {"filtered": FILTER}
@@ -19,11 +24,13 @@ SELECTORS = (
     {kind: load_kind("selectors", kind)(**SETTINGS.get(kind, {})) for kind in BUILT_IN["selectors"]}
     | {
         f"modal-{name}": load_kind("selectors", "modal")(strategy=name)
-        for name in ("max_std_sampling", "margin_sampling", "vote_entropy_sampling", "max_UCB")
+        for name in STRATEGIES
+        if name != "uncertainty_batch_sampling"  # the kind's own
     }
     | {
         f"{wrapper}-{inner}": load_kind("selectors", wrapper)(using=inner, **SETTINGS.get(wrapper, {}))
-        for wrapper, inner in (("quota", "random"), ("quota", "uncertainty"), ("cost-aware", "random"))
+        for wrapper in ("quota", "cost-aware", "filtered")
+        for inner in ("random", "uncertainty", "modal")
     }
     | {
         "quota-of-quotas": load_kind("selectors", "quota")(by=["system"], using={"kind": "quota", "using": "maxdist"}),
@@ -32,8 +39,12 @@ SELECTORS = (
 )
 SCORED = [name for name, selector in SELECTORS.items() if selector.needs_model]
 DISTANT = ["lcmd", "maxdist", "kmeans++"]
-DRAWING = ["random", "kmeans++", "typiclust", "modal", "cost-aware-random", "quota-random"]
-"""They draw numbers for places in the pool, or leave ties to modAL: what they take depends on its order."""
+DRAWING = ["random", "kmeans++", "typiclust", *(f"{wrapper}-random" for wrapper in ("quota", "cost-aware", "filtered"))]
+"""They draw numbers for places in the pool: what they take depends on its order."""
+TIES = [name for name in SELECTORS if "modal" in name]
+"""They leave ties to modAL, which breaks them by place."""
+VOTING = ["modal-vote_entropy_sampling", "modal-consensus_entropy_sampling", "modal-max_disagreement_sampling"]
+"""Members vote for one of ten classes, so that nearly all candidates tie."""
 
 
 def make_prediction(size: int, seed: int = 0, members: int = 4, width: int = 6) -> Prediction:
@@ -159,6 +170,27 @@ def test_identical_candidates_are_still_distinct_indices(name: str) -> None:
     assert sorted(ask(name, prediction, 9, np.zeros((2, 6))).tolist()) == list(range(9))
 
 
+@pytest.mark.parametrize("name", SELECTORS)
+def test_what_is_labelled_is_never_chosen(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A selector sees what is free alone, and its answer is read as places among that."""
+    selector, scores = SELECTORS[name], make_prediction(30)
+    ids = [f"draw-{number}" for number in range(30)]
+    pool = SimpleNamespace(size=30, ids=lambda indices: [ids[index] for index in indices])
+    pools = proposal.Pools(selector, ("KBr",), (30,), (0,), (pool,))
+    monkeypatch.setattr(proposal, "campaign_pools", lambda *_: pools)
+    labelled = range(0, 30, 3)
+    taken = frozenset(("KBr", ids[number]) for number in labelled) | {("Ag3SBr", "draw-1")}
+    request = proposal.Request(Step("arm", 0, 1), 20, taken, (Path("member-0.pt"),), ())
+    campaign = SimpleNamespace(arms={"arm": SimpleNamespace(select=selector)}, seed=0)
+    known = scores.take(np.array(labelled))
+    facts = scores.facts if getattr(selector, "needs_facts", False) else None
+    given = (scores, known) if selector.needs_model else None
+    chosen, uncertainties = proposal._select_one(campaign, {}, request, given, facts)
+    assert sorted(chosen) == sorted(set(range(30)) - set(labelled))  # all that there are
+    if selector.needs_model:
+        np.testing.assert_allclose(uncertainties, scores.uncertainty[chosen])
+
+
 @pytest.mark.parametrize("name", DISTANT)
 @pytest.mark.parametrize("seed", range(5))
 def test_copies_of_what_is_labelled_come_last(name: str, seed: int) -> None:
@@ -167,7 +199,7 @@ def test_copies_of_what_is_labelled_come_last(name: str, seed: int) -> None:
     assert max(ask(name, prediction, 20, labelled).tolist()) < 20
 
 
-@pytest.mark.parametrize("name", [name for name in SELECTORS if name not in DRAWING and "modal" not in name])
+@pytest.mark.parametrize("name", [name for name in SELECTORS if name not in DRAWING and name not in TIES])
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 99), n=st.integers(1, 8), n_labelled=st.integers(1, 8))
 def test_order_of_the_pool_is_irrelevant(name: str, seed: int, n: int, n_labelled: int) -> None:
@@ -179,6 +211,15 @@ def test_order_of_the_pool_is_irrelevant(name: str, seed: int, n: int, n_labelle
     taken = [sorted(rows[ask(name, base.take(rows), n, labelled)].tolist()) for rows in (twice, shuffled)]
     assert taken[0] == taken[1]
     assert name not in DISTANT or len(set(taken[0])) == n
+
+
+@pytest.mark.parametrize("name", [name for name in TIES if name not in VOTING])
+@pytest.mark.parametrize("seed", range(4))
+def test_order_of_unequal_candidates_is_irrelevant_to_modal(name: str, seed: int) -> None:
+    base = make_prediction(40, seed)
+    labelled = np.random.default_rng(seed + 1).normal(size=(4, 6))
+    shuffled = np.random.default_rng(seed).permutation(40)
+    assert set(shuffled[ask(name, base.take(shuffled), 7, labelled)]) == set(ask(name, base, 7, labelled))
 
 
 @pytest.mark.parametrize("name", SELECTORS)
