@@ -7,6 +7,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from pydantic import Field
+
 from activeph.errors import InputError
 from activeph.execute.parsl_executor import Duration, seconds
 from activeph.execute.slurm_executor import ask_slurm
@@ -18,7 +20,7 @@ SCRIPT_NAME = "driver.sh"
 
 
 class DriverJob(Section):
-    """How the driver's own job is asked for. One core is enough: labels and training run in other jobs."""
+    """How the driver's own job is asked for."""
 
     walltime: Duration = "24:00:00"
     """Length of the job."""
@@ -26,8 +28,10 @@ class DriverJob(Section):
     """Partition to submit to."""
     account: str | None = None
     """Account that pays."""
-    cores: int = 1
-    """Cores; more than one only where the campaign executes on ``processes``."""
+    cores: int = Field(1, ge=1)
+    """Cores, on one node: one where labels and training run in other jobs, else what they need."""
+    gpus: int = Field(0, ge=0)
+    """GPUs."""
     resubmit: bool = False
     """Submit the job again when its walltime, and nothing else, has stopped the campaign."""
     scheduler_options: str = ""
@@ -72,6 +76,7 @@ def driver_script(file: Path, output: Path, job: DriverJob, name: str) -> str:
         "time": job.walltime,
         "ntasks": 1,
         "cpus-per-task": job.cores,
+        "gres": f"gpu:{job.gpus}" if job.gpus else None,
         "signal": f"B:USR1@{margin}",
         "output": directory / "driver-%j.log",
         "partition": job.partition,

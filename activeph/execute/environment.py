@@ -27,10 +27,12 @@ def worker_environment(threads: int, base: Mapping[str, str] | None = None) -> d
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use: its affinity where the system knows it (batch jobs are pinned)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return how many cores this process may use: its affinity where the system knows it, and no more than Slurm gave
+    its job, which not every cluster pins.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return min(cores, int(given)) if given.isdigit() and int(given) else cores
 
 
 GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")

@@ -57,13 +57,12 @@ class SlurmExecutor(PilotExecutor):
         await_controller()
         return super().start(directory)
 
-    def check(self) -> None:
-        """Raise InputError where Slurm does not answer or the partition does not exist."""
+    def check(self, name: str = "execute.partition") -> None:
+        """Raise InputError where Slurm does not answer or the partition, called ``name``, does not exist."""
         partitions = ask_slurm(["sinfo", "-h", "-o", "%R"]).split()
         if self.partition is not None and self.partition not in partitions:
             raise InputError(
-                f"execute.partition must be one of {', '.join(sorted(set(partitions)))} but got {self.partition!r}; "
-                "correct it."
+                f"{name} must be one of {', '.join(sorted(set(partitions)))} but got {self.partition!r}; correct it."
             )
 
     def _provider(self) -> Any:

@@ -14,6 +14,7 @@ SLURM = """execute:
   walltime: "02:00:00"
   worker_init: module load gpaw
 """
+PARSL = 'execute: {kind: parsl, provider: "parsl.providers:LocalProvider"}\n'
 
 
 @pytest.fixture
@@ -57,6 +58,26 @@ def test_walltime_and_resubmission_are_asked_for(activeph, slurm: Path) -> None:
     assert f"sbatch {slurm}/out/driver.sh" in script.partition("wait")[2]  # after the driver has ended
 
 
+@pytest.mark.parametrize(
+    ("execute", "options", "expected"),
+    [
+        ("serial", (), {"cpus-per-task=1", "time=24:00:00"}),
+        ("{kind: processes, workers: 4}", (), {"cpus-per-task=4"}),
+        ("{kind: processes, workers: 4, cores_per_label: 2, gpus: 2}", (), {"cpus-per-task=8", "gres=gpu:2"}),
+        ("processes", ("--cores", "6", "--partition", "gpu", "--account", "me"), {"cpus-per-task=6", "partition=gpu"}),
+    ],
+)
+def test_a_campaign_on_one_node_gets_the_cores_of_its_workers(
+    activeph, slurm: Path, execute: str, options: tuple[str, ...], expected: set[str]
+) -> None:
+    (slurm / "slurm.yaml").write_text((slurm / "slurm.yaml").read_text().replace(SLURM, f"execute: {execute}\n"))
+    answer = activeph("submit", "slurm.yaml", *options)
+    assert answer.code == 0, answer.err
+    lines = (slurm / "submitted").read_text().splitlines()
+    assert {f"#SBATCH --{option}" for option in expected} <= set(lines)
+    assert ("#SBATCH --account=me" in lines) == bool(options)
+
+
 def test_the_submitted_run_begins_in_the_folder_that_submitting_made(activeph, slurm: Path) -> None:
     assert activeph("submit", "slurm.yaml", "--output", "out").code == 0
     (slurm / "out" / "driver-7.log").write_text("")  # Slurm opens it before the driver starts
@@ -76,8 +97,18 @@ def test_a_second_driver_is_refused(activeph, slurm: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "options", "sentence"),
     [
-        ((SLURM, "execute: serial\n"), (), "execute.kind must be slurm for a driver's job but got 'serial'; change it"),
+        (
+            (SLURM, PARSL),
+            (),
+            "execute.kind must be slurm, processes or serial for a driver's job but got 'parsl'",
+        ),
+        (
+            (SLURM, "execute: processes\n"),
+            (),
+            "the cores of a job must be known beforehand but got no number",
+        ),
         (("partition: cpu", "partition: fast"), (), "execute.partition must be one of cpu, gpu but got 'fast'"),
+        (("", ""), ("--partition", "fast"), "--partition must be one of cpu, gpu but got 'fast'"),
         (("", ""), ("--walltime", "24h"), "--walltime must be hours:minutes:seconds, after days and a dash if any"),
         (("", ""), ("--output", "bin"), "--output must be new, empty or a run directory but got bin"),
     ],

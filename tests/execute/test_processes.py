@@ -109,9 +109,12 @@ def test_large_tasks_and_results_travel(workers: Workers) -> None:
     assert all(isinstance(outcome, Done) and outcome.value == data for outcome in outcomes)
 
 
-def test_default_is_one_worker_per_available_core() -> None:
+def test_default_is_one_worker_per_available_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
     assert ProcessExecutor().workers is None
     assert available_cores() == len(os.sched_getaffinity(0))
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")  # in a job, pinned or not
+    assert available_cores() == 1
     with pytest.raises(ValidationError):
         ProcessExecutor(workers=0)
 
