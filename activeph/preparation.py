@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from activeph.records import System
 from activeph.renormalisation import renormalised_system
 from activeph.sample.base import Sampler, brought, systems_of
 from activeph.systems import with_force_constants, write_phonopy
+
+_MANY_DEFECTS = 12  # of one crystal, more than which a user hears of
 
 
 def prepare_systems(means: Means) -> Mapping[str, System]:
@@ -50,6 +53,12 @@ def _derived(own: Mapping[str, System], means: Means) -> dict[str, System]:
     """
     made = (system for sampler in _samplers(means) for host in own.values() for system in systems_of(sampler, host))
     found = {system.name: system for system in made if system.host}
+    for host, n_defects in Counter(system.host for system in found.values()).items():
+        if n_defects > _MANY_DEFECTS:
+            means.progress.say(
+                f"{host}: {n_defects} different defects share each pool of candidates; fewer elements, or a larger "
+                "`void` for interstitials, make them fewer"
+            )
     check = getattr(means.campaign.label, "check", None)
     for name, system in found.items():
         if name in own:

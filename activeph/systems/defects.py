@@ -16,11 +16,10 @@ import numpy as np
 from activeph.errors import InputError
 from activeph.phonons.fit import full_force_constants
 from activeph.records import Configuration, FloatArray, IntArray, System, ThermalCell
+from activeph.systems.voids import VACUUM, atoms_around, voids
 
 _SYMPREC = 1e-3  # Å
-_SAME_VOID = 0.3  # Å, Voronoi vertices closer than this are one void
-_VACUUM = 4.0  # Å, a void with a larger radius is no part of the crystal
-_SHELL = 1.2  # atoms up to this factor beyond the nearest one are neighbours of an interstitial
+_SAME_VOID = 0.3  # Å, middles closer than this are one void
 
 Change = Callable[[FloatArray], FloatArray]
 """From force constants of the host, between all pairs, to those of the defect."""
@@ -64,7 +63,7 @@ def substitutions(system: System, symbol: str, by: str) -> list[System]:
 def interstitials(system: System, symbol: str, smallest: float = 1.2) -> list[System]:
     """Return the host with one atom more, one system per distinct void of radius ``smallest`` (Å) or more.
 
-    Voids are the Voronoi vertices of the crystal, largest first; beyond 4 Å they are vacuum and left out. The host
+    Voids are those of :func:`activeph.systems.voids.voids`, largest first; beyond 4 Å they are vacuum. The host
     cannot know the new atom's springs: it is tied to its nearest neighbours by equal ones, as strongly altogether as
     the host's atoms (of its element, where there are any) are to theirs, so that it swings about as far.
 
@@ -75,7 +74,7 @@ def interstitials(system: System, symbol: str, smallest: float = 1.2) -> list[Sy
     places = _distinct_voids(system, smallest)
     if len(places) == 0:
         raise InputError(
-            f"interstitials need a void of radius {smallest:g} to {_VACUUM:g} Å but {system.name!r} has none; lower it"
+            f"interstitials need a void of radius {smallest:g} to {VACUUM:g} Å but {system.name!r} has none; lower it"
         )
     cell = system.supercell
     like = np.flatnonzero(cell.numbers == number)
@@ -87,7 +86,7 @@ def interstitials(system: System, symbol: str, smallest: float = 1.2) -> list[Sy
             f"{system.name}-interstitial-{symbol}{index}",
             Configuration(np.append(cell.numbers, number), np.vstack([cell.positions, place]), cell.cell),
             np.append(system.masses, mass),
-            partial(_with_one_more, neighbours=_nearest(cell, place), like=like),
+            partial(_with_one_more, neighbours=atoms_around(cell, place), like=like),
         )
         for index, place in enumerate(places, 1)
     ]
@@ -146,13 +145,6 @@ def _with_one_more(constants: FloatArray, neighbours: IntArray, like: IntArray) 
     return result
 
 
-def _nearest(cell: Configuration, place: FloatArray) -> IntArray:
-    """Return the atoms that stand around a place, those twice that do so with two images."""
-    images = np.array(np.meshgrid(*[[-1, 0, 1]] * 3)).T.reshape(-1, 1, 3) @ cell.cell
-    lengths = np.linalg.norm(cell.positions + images - place, axis=2)
-    return np.nonzero(lengths < _SHELL * lengths.min())[1]
-
-
 def _distinct_atoms(system: System, symbol: str) -> IntArray:
     """Return the first atom of each symmetry-distinct site of an element in the supercell."""
     number, _ = _element(symbol)
@@ -164,27 +156,19 @@ def _distinct_atoms(system: System, symbol: str) -> IntArray:
 
 def _distinct_voids(system: System, smallest: float) -> FloatArray:
     """Return the places [n, 3] of symmetry-distinct voids in Å, largest first."""
-    from scipy.spatial import Voronoi, cKDTree
-
     cell = system.supercell
-    images = np.array(np.meshgrid(*[[-1, 0, 1]] * 3)).T.reshape(-1, 1, 3) @ cell.cell
-    atoms = (cell.positions + images).reshape(-1, 3)
-    vertices = Voronoi(atoms).vertices
-    fractions = vertices @ np.linalg.inv(cell.cell)
-    vertices = vertices[((fractions > -1e-6) & (fractions < 1 - 1e-6)).all(axis=1)]
-    radii = cKDTree(atoms).query(vertices)[0]
-    order = np.argsort(-np.round(radii, 3), kind="stable")
+    inverse = np.linalg.inv(cell.cell)
     dataset = _dataset(system)
     chosen: list[FloatArray] = []
-    taken = np.empty((0, 3))
-    for place, radius in zip(vertices[order], radii[order], strict=True):
-        offsets = (taken - place) @ np.linalg.inv(cell.cell)
-        near = np.linalg.norm((offsets - np.rint(offsets)) @ cell.cell, axis=1)
-        if not smallest <= radius <= _VACUUM or (near < _SAME_VOID).any():
+    taken = np.empty((0, 3))  # fractions of all that are equal to a chosen one by symmetry
+    for place in voids(cell, smallest)[0]:
+        fraction = place @ inverse
+        fraction -= np.floor(fraction)
+        offsets = taken - fraction
+        if (np.linalg.norm((offsets - np.rint(offsets)) @ cell.cell, axis=1) < _SAME_VOID).any():
             continue
-        chosen.append(place)
-        fraction = np.linalg.inv(cell.cell).T @ place
-        taken = np.vstack([taken, (dataset.rotations @ fraction + dataset.translations) @ cell.cell])
+        chosen.append(fraction @ cell.cell)
+        taken = np.vstack([taken, dataset.rotations @ fraction + dataset.translations])
     return np.array(chosen).reshape(-1, 3)
 
 
