@@ -20,7 +20,7 @@ from activeph.preparation import prepare_systems
 from activeph.progress import Progress
 from activeph.recovery import missing_records
 from activeph.rundir import RunDirectory, read_resolved, write_bytes
-from activeph.state import Fold, fold
+from activeph.state import PREPARED, Fold, fold
 from activeph.store.durable import NO_SPACE
 from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger, ledger_of
@@ -119,7 +119,7 @@ def label_costs(directory: RunDirectory) -> dict[str, float]:
     if label.get("kind") in WITHOUT_COST:
         return {}
     state = fold(Journal(directory.journal).events())
-    keys = {pick.key for step in state.picks for pick in state.chosen(step)}
+    keys = {pick.key for step in (PREPARED, *state.picks) for pick in state.chosen(step)}
     places = (execute.get("cores_per_label"), execute.get("threads"), label.get("cores"))
     return core_hours(ledger_of(directory.root, max(one or 1 for one in places)), keys)
 

@@ -16,6 +16,7 @@ from activeph.config import Campaign
 from activeph.errors import InputError
 from activeph.labelling import Losses, obtain
 from activeph.loop import Loop, counting, dataset_of, draw, member_paths, picks_at, step_pools
+from activeph.prepared import prepared_picks
 from activeph.proposal import (
     Pools,
     Request,
@@ -30,13 +31,14 @@ from activeph.replacement import replace_lost, request, taken
 from activeph.report.metrics import goals_met, metrics_record
 from activeph.rundir import write_arrays, write_json
 from activeph.seeds import derive_seed
-from activeph.state import State, Step, Trajectory, selection_event
+from activeph.state import PREPARED, State, Step, Trajectory, selection_event
 from activeph.tasks import FitTask, PredictTask, fit_member, predict_blocks
 
 
 def run_rounds(loop: Loop) -> None:
     """Carry a campaign from wherever it stands to its end."""
     choose_test_set(loop)
+    take_in_preparation(loop)
     restore_labels(loop)
     number = 0
     while steps := open_steps(loop.campaign, state := loop.state, number):
@@ -96,6 +98,18 @@ def choose_test_set(loop: Loop) -> None:
     loop.journal.append({"event": "test", "picks": [asdict(pick) for pick in picks]})
 
 
+def take_in_preparation(loop: Loop) -> None:
+    """Note the labels of the preparation that all trajectories train on alike, where systems have such.
+
+    None of them is in the test set. They are judged with the first labels and cost no budget of labels.
+    """
+    state = loop.state
+    if state.prepared is None and any(section.renormalise.train for section in loop.campaign.systems):
+        test = {pick.key for pick in state.test or ()}
+        picks = [pick for pick in prepared_picks(loop.campaign, loop.directory) if pick.key not in test]
+        loop.journal.append({"event": "prepare", "picks": [asdict(pick) for pick in picks]})
+
+
 def propose(loop: Loop, steps: Sequence[Step]) -> None:
     """Select the batch of every step that has none yet."""
     state = loop.state
@@ -131,12 +145,13 @@ def label(loop: Loop, steps: Sequence[Step]) -> None:
         with loop.progress.stage(title, len(wanted)) as stage:
             labeler = loop.campaign.label
             obtain(labeler, wanted, loop.ledger, loop.workers, counting(loop.campaign, labeler, stage), losses)
-        if not replace_lost(loop, places, losses):
+        if not replace_lost(loop, [*places, PREPARED] if is_first else places, losses):
             break
         title, known = f"round {steps[0].round}: labelling in place of what failed", known | set(wanted)
     state = loop.state
     if is_first:
         _write_truth(loop, state)
+        _write_preparation(loop, state)
     for step in missing:
         _write_selection(loop, step, state)
         loop.journal.append({"event": "label", **step._asdict()})
@@ -161,11 +176,14 @@ def evaluate(loop: Loop, steps: Sequence[Step]) -> None:
     tasks = [PredictTask(model, member_paths(loop, step), loop.systems, truth.blocks) for step in missing]
     predictions = run_all(loop.workers, predict_blocks, tasks, f"round {steps[0].round}: testing", loop.progress)
     for step, prediction in zip(missing, predictions, strict=True):
-        spent = state.spent(Trajectory(step.arm, step.repeat), before=step.round + 1)
+        trajectory = Trajectory(step.arm, step.repeat)
+        n_spent = len(state.spent(trajectory, before=step.round + 1))
+        n_prepared = len(state.training(trajectory, before=step.round + 1)) - n_spent
         metrics = {
             **step._asdict(),
-            "labels": len(spent),
-            "failures": len(state.replaced(Trajectory(step.arm, step.repeat), before=step.round + 1)),
+            "labels": n_spent,
+            **({"prepared": n_prepared} if n_prepared else {}),
+            "failures": len(state.replaced(trajectory, before=step.round + 1)),
             "targets": metrics_record(truth.targets, prediction.mean, prediction.std, truth.target_names),
         }
         folder = loop.directory.round(*step)
@@ -189,9 +207,10 @@ def _wanted(loop: Loop, places: Sequence[Step | None], known: frozenset[str]) ->
 
 
 def _request(loop: Loop, state: State, step: Step) -> Request:
-    spent = state.spent(Trajectory(step.arm, step.repeat), before=step.round)
-    n = min(loop.campaign.budget.batch, loop.campaign.budget.labels - len(spent))
-    return request(loop, state, step, n, spent)
+    trajectory = Trajectory(step.arm, step.repeat)
+    n_left = loop.campaign.budget.labels - len(state.spent(trajectory, before=step.round))
+    known = state.training(trajectory, before=step.round)
+    return request(loop, state, step, min(loop.campaign.budget.batch, n_left), known)
 
 
 class _FitTasks(Sequence[FitTask]):
@@ -226,7 +245,7 @@ class _FitTasks(Sequence[FitTask]):
 
     def _dataset(self, step: Step) -> Dataset:
         if self._latest is None or self._latest[0] != step:
-            picks = self._state.spent(Trajectory(step.arm, step.repeat), before=step.round + 1)
+            picks = self._state.training(Trajectory(step.arm, step.repeat), before=step.round + 1)
             self._latest = (step, dataset_of(self._loop, picks))
             self._loop.labels.save()
         return self._latest[1]
@@ -249,6 +268,13 @@ def _write_selection(loop: Loop, step: Step, state: State) -> None:
         "set_aside": gone,
     }
     write_json(loop.directory.round(*step) / "selection.json", content)
+
+
+def _write_preparation(loop: Loop, state: State) -> None:
+    if state.prepared:
+        gone = [{**asdict(each.pick), "reason": each.reason} for each in state.set_aside.get(PREPARED, ())]
+        content = {"labels": [asdict(pick) for pick in state.prepared], "set_aside": gone}
+        write_json(loop.directory.preparation, content)
 
 
 def _write_truth(loop: Loop, state: State) -> None:

@@ -12,10 +12,10 @@ VALIDATION_SHARE = 0.1  # of the labels that may train
 
 
 def campaign_entries(state: State, ledger: Ledger) -> list[Entry]:
-    """Return one entry per label, test set first, then in the order of rounds; failures have none.
+    """Return one entry per label: test set, those of the preparation that train, then in the order of rounds.
 
-    A label that serves the test set is in no other split. Whether a label trains or validates depends on its key alone,
-    so the split of a label never changes while the campaign grows.
+    Failures have none. A label that serves the test set is in no other split. Whether a label trains or validates
+    depends on its key alone, so the split of a label never changes while the campaign grows.
     """
     entries: dict[str, Entry] = {}
     arms: dict[str, list[str]] = {}
@@ -37,7 +37,7 @@ def campaign_entries(state: State, ledger: Ledger) -> list[Entry]:
 
 
 def _all_picks(state: State) -> Iterable[tuple[str | None, Pick]]:
-    for pick in state.test or ():
+    for pick in (*(state.test or ()), *(state.prepared or ())):
         yield None, pick
     for step in sorted(state.picks, key=lambda step: (step.round, step.arm, step.repeat)):
         for pick in state.picks[step]:

@@ -15,16 +15,16 @@ from activeph.loop import Loop, member_paths
 from activeph.outliers import Facts, contradictions, facts_of, surprises
 from activeph.proposal import run_all
 from activeph.records import FloatArray, Label
-from activeph.state import OUTLIER, Pick, SetAside, State, Step
+from activeph.state import OUTLIER, PREPARED, Pick, SetAside, State, Step
 from activeph.tasks import PredictTask, predict_blocks
 
 ENERGY = "energy_per_atom"
 
 
 def doubted(loop: Loop, step: Step | None) -> list[SetAside]:
-    """Return the labelled picks of a step (None: the test set) that are not to be trained on, and why."""
+    """Return the labelled picks of a step (see :class:`State`) that are not to be trained on, and why."""
     state = loop.state
-    picks = (state.test or ()) if step is None else state.picks[step]
+    picks = state.counting(step)
     known = {each.pick.key: each for gone in state.set_aside.values() for each in gone if each.reason == OUTLIER}
     out = [SetAside(pick, OUTLIER, known[pick.key].message) for pick in picks if pick.key in known]
     settled = state.accepted | known.keys() | _trained_on(state)
@@ -38,8 +38,8 @@ def doubted(loop: Loop, step: Step | None) -> list[SetAside]:
 
 def _trained_on(state: State) -> set[str]:
     """Return the keys of labels that finished steps or the test set hold already."""
-    held = {pick.key for step in state.labelled for pick in state.picks[step]}
-    return held | ({pick.key for pick in state.test or ()} if state.labelled else set())
+    first = (None, PREPARED) if state.labelled else ()
+    return {pick.key for step in (*state.labelled, *first) for pick in state.counting(step)}
 
 
 def _labels(loop: Loop, picks: Sequence[Pick]) -> list[tuple[Pick, Label]]:

@@ -15,12 +15,13 @@ from activeph.errors import InputError, Paused
 from activeph.execute.base import Workers
 from activeph.label.base import Labeler
 from activeph.labelling import Obtained
+from activeph.prepared import prepared_configurations
 from activeph.progress import Progress, Stage
 from activeph.proposal import Pools, campaign_pools, test_pools
 from activeph.records import Configuration, Dataset, Label, System
 from activeph.rundir import RunDirectory
 from activeph.sample import base
-from activeph.state import Fold, Pick, State, Step
+from activeph.state import PREPARED, Fold, Pick, State, Step
 from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger, label_key
 from activeph.store.packed import LabelPack
@@ -130,7 +131,9 @@ def picks_at(
 
 
 def draw(loop: Loop, step: Step | None, picks: Sequence[Pick]) -> dict[str, Configuration]:
-    """Return the configurations of some picks of a step by ledger key; None stands for the test set."""
+    """Return the configurations of some picks of a step (see :class:`State`) by ledger key."""
+    if step == PREPARED:
+        return prepared_configurations(loop.directory, picks)
     if step is not None:
         return configurations_of(step_pools(loop, step), picks)
     found: dict[str, Configuration] = {}

@@ -8,16 +8,16 @@ from activeph.errors import Paused
 from activeph.labelling import obtain
 from activeph.loop import Loop, draw
 from activeph.records import Configuration, Failure
-from activeph.state import Pick, State, Step
+from activeph.state import PREPARED, Pick, State, Step
 from activeph.store.ledger import Ledger, label_key
 
 
 def missing_records(state: State, ledger: Ledger) -> list[Step | None]:
-    """Return the labelled steps of which the ledger has lost a label; None stands for the test set."""
+    """Return the labelled steps of which the ledger has lost a label (see :class:`State`)."""
     # One listing: asking for each record would take seconds where there are many.
     known = frozenset(key for key, found in ledger.states() if found == "label")
-    lost: list[Step | None] = [step for step in sorted(state.labelled) if _lost(state.picks[step], known)]
-    return [None, *lost] if state.labelled and _lost(state.test or (), known) else lost
+    steps = [None, PREPARED, *sorted(state.labelled)] if state.labelled else []
+    return [step for step in steps if _lost(state.counting(step), known)]
 
 
 def restore_labels(loop: Loop) -> None:
@@ -29,8 +29,7 @@ def restore_labels(loop: Loop) -> None:
     state = loop.state
     wanted: dict[str, Configuration] = {}
     for step in missing_records(state, loop.ledger):
-        picks = (state.test or ()) if step is None else state.picks[step]
-        wanted |= draw(loop, step, [pick for pick in picks if loop.ledger.state(pick.key) != "label"])
+        wanted |= draw(loop, step, [pick for pick in state.counting(step) if loop.ledger.state(pick.key) != "label"])
     for key, configuration in wanted.items():
         if label_key(configuration, loop.campaign.label.fingerprint) != key:
             raise Paused(

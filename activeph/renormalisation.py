@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from activeph.config import Campaign, SystemSection
 from activeph.identity import aligned, label_key
 from activeph.labelling import obtain
 from activeph.loop import counting
 from activeph.means import Means
 from activeph.phonons.renormalise import Round, Settings
+from activeph.prepared import labels_path, write_drawn
 from activeph.records import Configuration, Label, System
 from activeph.seeds import derive_seed
 from activeph.systems import write_phonopy
@@ -22,14 +25,16 @@ def renormalised_system(system: System, section: SystemSection, folder: Path, me
     """Return the system with force constants at every temperature at which a sampler renormalises.
 
     They are files of ``folder`` (``effective-300K.yaml``, readable by phonopy) and always read back from there, with
-    the course of the rounds (``renormalisation.csv``, ``.png``) and the bands before and after (``bands.png``).
+    the course of the rounds (``renormalisation.csv``, ``.png``) and the bands before and after (``bands.png``). Where
+    the campaign trains on the labels, they are listed beside them (:mod:`activeph.prepared`).
 
     Raises:
         InputError: a temperature did not converge.
         Paused: the ledger cannot be written.
     """
     temperatures = wanted_temperatures(means.campaign)
-    if any(not effective_path(folder, T).exists() for T in temperatures):
+    lacks_labels = section.renormalise.train and not labels_path(folder).exists()
+    if lacks_labels or any(not effective_path(folder, T).exists() for T in temperatures):
         _renormalise(system, section, folder, means)
     return with_stored(system, section, folder)
 
@@ -83,10 +88,13 @@ def _renormalise(system: System, section: SystemSection, folder: Path, means: Me
         statistics=keys.statistics,
     )
 
+    drawn: list[Configuration] = []  # and labelled, one temperature after the other
+
     def label(batch: Sequence[Configuration]) -> list[Label | None]:
         with means.progress.stage(f"{section.name}: renormalising", len(batch)) as stage:
             found = obtain(labeler, batch, means.ledger, means.workers, counting(means.campaign, labeler, stage))
         answers = [(found[label_key(one, labeler.fingerprint)], one) for one in batch]
+        drawn.extend(one for answer, one in answers if isinstance(answer, Label))
         return [aligned(answer, one) if isinstance(answer, Label) else None for answer, one in answers]
 
     def watch(temperature: float, result: Round) -> None:
@@ -98,6 +106,9 @@ def _renormalise(system: System, section: SystemSection, folder: Path, means: Me
 
     seed = derive_seed("renormalise", section.name)
     found, rounds = renormalised(system, wanted_temperatures(means.campaign), label, settings, seed, watch)
+    if keys.train:
+        warmth = np.repeat(list(rounds), [course[-1].n_labels for course in rounds.values()])
+        write_drawn(folder, drawn, warmth, [label_key(one, labeler.fingerprint) for one in drawn])
     write_rounds(rounds, folder / "renormalisation.csv")
     plot_rounds(rounds, folder / "renormalisation.png")
     plot_spectra(effective_spectra(found), folder / "bands.png")

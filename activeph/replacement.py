@@ -14,11 +14,11 @@ from activeph.loop import Loop, dataset_of, member_paths, picks_at, step_pools
 from activeph.proposal import Request, choose_at_random, label_seconds, select, test_pools
 from activeph.records import Failure
 from activeph.seeds import derive_seed
-from activeph.state import Pick, SetAside, State, Step, Trajectory, replacement_event
+from activeph.state import PREPARED, Pick, SetAside, State, Step, Trajectory, replacement_event
 
 
 def replace_lost(loop: Loop, steps: Sequence[Step | None], losses: Losses) -> bool:
-    """Put other candidates in the place of those picks of ``steps`` that gave no sound label; None is the test set.
+    """Put other candidates in the place of those picks of ``steps`` that gave no sound label (see :class:`State`).
 
     Returns whether anything was replaced. A pool that has no more candidates leaves a batch smaller. The test
     set is made whole before anything else: batches depend on it, and it must not depend on when a campaign was stopped.
@@ -58,7 +58,7 @@ def request(loop: Loop, state: State, step: Step, n: int, labelled: Sequence[Pic
 
 
 def _failed(loop: Loop, state: State, step: Step | None) -> list[SetAside]:
-    picks = (state.test or ()) if step is None else state.picks[step]
+    picks = state.counting(step)
     outcomes = [(pick, loop.labels.get(pick.key)) for pick in picks]
     return [SetAside(pick, one.kind, one.message) for pick, one in outcomes if isinstance(one, Failure)]
 
@@ -66,6 +66,8 @@ def _failed(loop: Loop, state: State, step: Step | None) -> list[SetAside]:
 def _next(loop: Loop, state: State, step: Step | None, out: Sequence[SetAside]) -> list[Pick]:
     """Return the candidates that take the place of others, chosen as those were."""
     campaign, wave, n = loop.campaign, _wave(state, step), len(out)
+    if step == PREPARED:  # nobody chose them, so nothing takes their place
+        return []
     if step is None:
         pools = test_pools(campaign, loop.systems, wave)
         # a finite source may have given some of its structures to an arm already
@@ -78,8 +80,8 @@ def _next(loop: Loop, state: State, step: Step | None, out: Sequence[SetAside]) 
         pools = step_pools(loop, step)
         return picks_at(loop, pools, choose_at_random(seed, pools, n, taken(state, step)), None)
     gone = {each.pick.key for each in out}
-    spent = state.spent(Trajectory(step.arm, step.repeat), before=step.round + 1)
-    wish = request(loop, state, step, n, [pick for pick in spent if pick.key not in gone])
+    known = state.training(Trajectory(step.arm, step.repeat), before=step.round + 1)
+    wish = request(loop, state, step, n, [pick for pick in known if pick.key not in gone])
     indices, uncertainties = select(campaign, loop.systems, [wish], loop.workers, loop.progress)[step]
     return picks_at(loop, step_pools(loop, step), indices, uncertainties)
 

@@ -57,6 +57,11 @@ class RunDirectory:
         return self.root / "test" / "truth.npz"
 
     @property
+    def preparation(self) -> Path:
+        """Labels of the preparation that every arm trains on; absent where there are none."""
+        return self.root / "preparation.json"
+
+    @property
     def systems(self) -> Path:
         """What is computed of crystals before the first round, from files and labels."""
         return self.root / "systems"

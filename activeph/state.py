@@ -46,15 +46,22 @@ class SetAside:
     message: str
 
 
+PREPARED = Step("", 0, -1)
+"""Stands for the labels of the preparation that every trajectory trains on: drawn by no arm, before any round."""
+
 OUTLIER = "outlier"
 """Why a label is set aside that is converged but not believed; a user may accept it."""
 
 
 @dataclass(frozen=True)
 class State:
-    """Finished steps. Whatever is missing is still to be done. ``None`` as a step stands for the test set."""
+    """Finished steps. Whatever is missing is still to be done.
+
+    ``None`` as a step stands for the test set, :data:`PREPARED` for the labels of the preparation.
+    """
 
     test: tuple[Pick, ...] | None = None
+    prepared: tuple[Pick, ...] | None = None  # that every trajectory trains on and none has spent; None: not asked yet
     picks: Mapping[Step, tuple[Pick, ...]] = field(default_factory=dict)  # those that count
     set_aside: Mapping[Step | None, tuple[SetAside, ...]] = field(default_factory=dict)
     waves: Mapping[Step | None, int] = field(default_factory=dict)  # how often a step has replaced picks
@@ -74,15 +81,29 @@ class State:
         steps = [step for step in self.steps(trajectory) if before is None or step.round < before]
         return [pick for step in steps for pick in self.picks[step]]
 
+    def training(self, trajectory: Trajectory, before: int | None = None) -> list[Pick]:
+        """Return what a trajectory trains on: labels of the preparation, then its own, each once, none of the test set.
+
+        Of equal configurations its own counts, since it has paid for it.
+        """
+        spent = self.spent(trajectory, before)
+        known = {pick.key for pick in spent} | {pick.key for pick in self.test or ()} if self.prepared else set()
+        return [*(pick for pick in self.prepared or () if pick.key not in known), *spent]
+
     def replaced(self, trajectory: Trajectory, before: int | None = None) -> list[SetAside]:
         """Return what a trajectory has set aside, or what it had before a round: failures and outliers."""
         steps = [step for step in self.steps(trajectory) if before is None or step.round < before]
         return [each for step in steps for each in self.set_aside.get(step, ())]
 
+    def counting(self, step: Step | None) -> Sequence[Pick]:
+        """Return the picks of a step that count; none where it has chosen nothing yet."""
+        if step is None or step == PREPARED:
+            return (self.test if step is None else self.prepared) or ()
+        return self.picks.get(step, ())
+
     def chosen(self, step: Step | None) -> list[Pick]:
         """Return all picks of a step, those set aside included."""
-        picks = (self.test or ()) if step is None else self.picks.get(step, ())
-        return [*picks, *(each.pick for each in self.set_aside.get(step, ()))]
+        return [*self.counting(step), *(each.pick for each in self.set_aside.get(step, ()))]
 
 
 def fold(events: Iterable[Mapping[str, Any]]) -> State:
@@ -140,8 +161,8 @@ class Fold:
             self._accept(event["key"])
             return
         step = None if event.get("arm") is None else Step(event["arm"], event["repeat"], event["round"])
-        if kind == "test":
-            self.chosen[None] = _picks(event)
+        if kind in ("test", "prepare"):
+            self.chosen[None if kind == "test" else PREPARED] = _picks(event)
         elif kind == "replace":
             self._replace(step, event)
         elif step is None or kind not in ("select", "label", "train", "evaluate"):
@@ -178,7 +199,8 @@ class Fold:
     def _state(self) -> State:
         return State(
             test=tuple(self.chosen[None]) if None in self.chosen else None,
-            picks={step: tuple(picks) for step, picks in self.chosen.items() if step is not None},
+            prepared=tuple(self.chosen[PREPARED]) if PREPARED in self.chosen else None,
+            picks={step: tuple(picks) for step, picks in self.chosen.items() if step is not None and step != PREPARED},
             set_aside={step: tuple(gone) for step, gone in self.aside.items() if gone},
             waves=dict(self.waves),
             accepted=frozenset(self.accepted),

@@ -40,6 +40,7 @@ LOOP = {
     "means",
     "outliers",
     "preparation",
+    "prepared",
     "proposal",
     "quasi_harmonic",
     "recovery",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import sys
 import types
 from pathlib import Path
@@ -15,10 +16,20 @@ import pytest
 import yaml
 from ase.calculators.calculator import Calculator, all_changes
 
-from activeph.build import run_campaign
+from activeph import judgement
+from activeph.acceptance import accept
+from activeph.build import draw_report, run_campaign
+from activeph.config import load_campaign
+from activeph.entries import campaign_entries
 from activeph.errors import InputError
 from activeph.phonons.modes import normal_modes
 from activeph.progress import NoProgress
+from activeph.report.answer import answer
+from activeph.report.results import load_results
+from activeph.rundir import RunDirectory
+from activeph.state import PREPARED, State, Step, Trajectory, fold
+from activeph.store.journal import Journal
+from activeph.store.ledger import Ledger
 from activeph.systems import load_system
 
 A, B, SPRING, EDGE = 2.0, 30.0, 4.0, 4.0  # eV/Å², eV/Å⁴, eV/Å², Å
@@ -142,3 +153,160 @@ def test_no_convergence_stops_the_campaign_with_a_sentence(tmp_path: Path) -> No
     path = _campaign(tmp_path, [300], draws=2, max_rounds=3, frequency_tolerance=0.001)
     with pytest.raises(InputError, match="renormalisation of 'CsCl' at 300 K must converge but got, after 6 labels"):
         run_campaign(path, tmp_path / "run", NoProgress())
+
+
+def _trained(folder: Path, **changes: Any) -> Path:
+    """Write a campaign of two arms, one of which needs no phonons; both train on the draws of the renormalisation."""
+    loose = {"draws": 12, "frequency_tolerance": 1.0, "energy_tolerance": 0.1}
+    path = _campaign(folder, [300, 400], train=True, **loose)
+    content = yaml.safe_load(path.read_text())
+    content["arms"]["random"] = {"sample": {"kind": "random", "distribution": "uniform"}, "select": "random"}
+    content["arms"]["phonon"]["select"] = "lcmd"
+    path.write_text(yaml.safe_dump({**content, "baseline": "random", **changes}))
+    return path
+
+
+def _prepared(whole: Path, run: Path) -> None:
+    """Copy what was done before the first round, and the labels of the rounds."""
+    for name in ("labels", "systems"):
+        shutil.copytree(whole / "run" / name, run / name)
+
+
+def _state(run: Path) -> State:
+    return fold(Journal(RunDirectory(run).journal).events())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a campaign that trains on its renormalisation, finished in ``run``."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        module = types.ModuleType("double_wells")
+        module.Wells = Wells  # type: ignore[attr-defined]
+        patch.setitem(sys.modules, "double_wells", module)
+        run_campaign(_trained(folder), folder / "run", NoProgress())
+    return folder
+
+
+def test_every_arm_trains_on_the_draws_and_pays_for_none(whole: Path) -> None:
+    run = whole / "run"
+    state = _state(run)
+    with (run / "systems" / "CsCl" / "renormalisation.csv").open() as file:
+        drawn = {row["temperature (K)"]: int(row["labels"]) for row in csv.DictReader(file)}  # the last of each
+    prepared = state.prepared or ()
+    assert {f"{T:.1f}": sum(pick.temperature == T for pick in prepared) for T in (300.0, 400.0)} == drawn
+    assert len({pick.key for pick in prepared}) == len(prepared) == sum(drawn.values())
+    assert not {pick.key for pick in prepared} & {pick.key for pick in state.test or ()}
+    for arm in ("phonon", "random"):
+        spent, known = state.spent(Trajectory(arm, 0)), state.training(Trajectory(arm, 0))
+        assert len(spent) == 8
+        assert known == [*prepared, *spent]
+        metrics = [metrics for step, metrics in state.evaluated.items() if step.arm == arm]
+        assert [one["labels"] for one in metrics] == [4, 8]
+        assert {one["prepared"] for one in metrics} == {len(prepared)}
+    entries = campaign_entries(state, Ledger(run / "labels"))
+    assert len(entries) == len(prepared) + 16 + 6
+    nobody = [entry for entry in entries if not entry.arms and entry.split != "test"]
+    assert {entry.key for entry in nobody} == {pick.key for pick in prepared}
+
+
+def test_models_do_see_the_draws(whole: Path, tmp_path: Path) -> None:
+    path = _trained(tmp_path)
+    content = yaml.safe_load(path.read_text())
+    content["systems"][0]["renormalise"]["train"] = False
+    path.write_text(yaml.safe_dump(content))
+    _prepared(whole, tmp_path / "run")
+    run_campaign(path, tmp_path / "run", NoProgress())
+    without, trained = _state(tmp_path / "run"), _state(whole / "run")
+    assert without.prepared is None
+    assert not (tmp_path / "run" / "preparation.json").exists()
+    assert all("prepared" not in metrics for metrics in without.evaluated.values())
+    assert without.test == trained.test
+    step = Step("random", 0, 0)
+    assert without.picks[step] == trained.picks[step]
+    errors = [state.evaluated[step]["targets"]["energy_per_atom"]["mae"] for state in (trained, without)]
+    assert errors[0] < 0.1 * errors[1]  # four random labels alone know nothing of thermal ones
+
+
+@pytest.mark.parametrize("place", ["take_in_preparation", "label", "train"])
+def test_a_resumed_campaign_trains_on_the_same(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    path, run = _trained(tmp_path), tmp_path / "run"
+    _prepared(whole, run)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"activeph.campaign.{place}", die)
+        with pytest.raises(KeyboardInterrupt):
+            run_campaign(path, run, NoProgress())
+    run_campaign(path, run, NoProgress())
+    found, expected = _state(run), _state(whole / "run")
+    assert (found.prepared, found.picks, found.test) == (expected.prepared, expected.picks, expected.test)
+    assert found.evaluated == expected.evaluated
+
+
+def test_a_lost_label_of_the_preparation_is_calculated_again(whole: Path, tmp_path: Path) -> None:
+    path, run = _trained(tmp_path), tmp_path / "run"
+    shutil.copytree(whole / "run", run)
+    (run / "report").mkdir(exist_ok=True)
+    (run / "report" / "report.html").write_text("")
+    ledger = Ledger(run / "labels")
+    key = (_state(run).prepared or ())[3].key
+    expected = ledger.get(key)
+    shutil.rmtree(ledger.directory(key))
+    run_campaign(path, run, NoProgress())
+    found = Ledger(run / "labels").get(key)
+    np.testing.assert_array_equal(found.forces, expected.forces)  # type: ignore[union-attr]
+
+
+def test_a_doubted_draw_trains_nobody_until_a_user_accepts_it(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n = len(_state(whole / "run").prepared or ())
+    path, run = _trained(tmp_path), tmp_path / "run"
+    _prepared(whole, run)
+    sound = judgement.contradictions
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            judgement,
+            "contradictions",
+            lambda new, known: ["strange", *sound(new, known)[1:]] if len(new.energy) == n else sound(new, known),
+        )
+        run_campaign(path, run, NoProgress())
+    state = _state(run)
+    (gone,) = state.set_aside[PREPARED]
+    assert gone.pick.key not in {pick.key for pick in state.training(Trajectory("random", 0))}
+    assert all(metrics["prepared"] == n - 1 for metrics in state.evaluated.values())
+    assert accept(RunDirectory(run), gone.pick.key) == gone.pick.key
+    assert len(_state(run).training(Trajectory("random", 0))) == n + 8
+
+
+def test_the_report_says_what_all_arms_train_on(whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole / "run", run)
+    n = len(_state(run).prepared or ())
+    said = draw_report(RunDirectory(run)).read_text()
+    assert f"The training data of every arm hold, from the first round on, {n} labels of the preparation" in said
+    assert "(CsCl at 300 K, CsCl at 400 K)" in said
+    assert "core-hours, once for all arms" in said
+    assert "preparation, for all arms" in said
+    assert f"every arm also trains on {n} labels of the preparation" in answer(load_results(run))
+    with (run / "report" / "metrics.csv").open() as file:
+        assert {row["prepared_labels"] for row in csv.DictReader(file)} == {str(n)}
+
+
+def test_training_on_other_forces_or_on_nothing_is_refused(tmp_path: Path) -> None:
+    path = _trained(tmp_path)
+    content = yaml.safe_load(path.read_text())
+    content["systems"][0]["renormalise"]["label"] = {"kind": "xtb"}
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match="train must be false where renormalise.label is another labeler"):
+        load_campaign(path)
+    content["systems"][0]["renormalise"].pop("label")
+    for part in (content["arms"]["phonon"], content["test"]):
+        part["sample"] = {"kind": "phonon", "imaginary": "skip"}
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match="train must be false where no sampler has `imaginary: renormalise`"):
+        load_campaign(path)

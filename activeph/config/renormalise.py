@@ -29,6 +29,29 @@ class RenormaliseSection(Section):
     """eV per atom: change between rounds, and statistical error, at which the free energy stands still."""
     label: Annotated[Labeler, Role("labelers")] | None = None
     """Labeler of the forces, such as a trained MACE model; default: that of the campaign."""
+    train: bool = False
+    """Whether all models also train on these labels, in every arm alike and from the first round on. They are paid for
+    once, before any arm, and are in no arm's budget of labels; the report says how many they are."""
+
+
+def refuse_untrainable(
+    samplers: Mapping[str, Any], renormalised: Sequence[RenormaliseSection], labeler: Labeler
+) -> None:
+    """Raise a validation error where models are to train on draws that are not labelled as all others, or not made."""
+    for n, section in enumerate(renormalised):
+        key = ("systems", n, "renormalise", "train")
+        if section.train and section.label not in (None, labeler):
+            raise wrong_value(
+                "must be false where renormalise.label is another labeler than that of the campaign",
+                "forces of two labelers do not mix in one training set: remove one of the two keys",
+                "true",
+                key,
+            )
+        wanted = (getattr(one, "imaginary", None) for sampler in samplers.values() for one in within(sampler))
+        if section.train and "renormalise" not in wanted:
+            raise wrong_value(
+                "must be false where no sampler has `imaginary: renormalise`", "no draws are labelled then", "true", key
+            )
 
 
 def refuse_other_statistics(samplers: Mapping[str, Any], renormalised: Sequence[RenormaliseSection]) -> None:

@@ -31,7 +31,7 @@ from activeph.config.fields import (
 )
 from activeph.config.learnable import refuse_other_atoms, refuse_unlearnable
 from activeph.config.quasi_harmonic import QuasiHarmonicSection
-from activeph.config.renormalise import RenormaliseSection, refuse_other_statistics
+from activeph.config.renormalise import RenormaliseSection, refuse_other_statistics, refuse_untrainable
 from activeph.config.shares import suited
 from activeph.execute.base import Executor
 from activeph.label.base import Labeler
@@ -247,7 +247,9 @@ class Campaign(Section):
         samplers = {f"arms.{name}.sample": arm.sample for name, arm in self.arms.items()}
         samplers |= {"test.sample": self.test.sample}
         refuse_other_atoms(samplers, self.model)
-        refuse_other_statistics(samplers, [system.renormalise for system in self.systems])
+        renormalised = [system.renormalise for system in self.systems]
+        refuse_other_statistics(samplers, renormalised)
+        refuse_untrainable(samplers, renormalised, self.label)
         return self
 
     @model_validator(mode="after")

@@ -41,6 +41,8 @@ def answer(results: Results) -> str:
     lines += [f"by selection alone, {sentence(saving)}" for saving in attribution(results)]
     if not lines:
         lines = [_errors_only(results)]
+    if results.prepared:
+        lines.append(f"every arm also trains on {beside(results)}, which are not counted here.")
     if not results.finished:
         lines.append(f"the campaign is not finished: its budget is {counted(results.budget, 'label')} per repeat.")
     return "\n".join(lines)
@@ -85,6 +87,11 @@ def headline(saving: Saving) -> str:
 def counted(number: float, noun: str) -> str:
     """Return a whole number of things, with the plural where it belongs."""
     return f"{round(number)} {noun}" + ("" if round(number) == 1 else "s")
+
+
+def beside(results: Results) -> str:
+    """Return how many labels of the preparation every arm trains on beside those of its budget."""
+    return f"{counted(results.prepared, 'label')} of the preparation"
 
 
 def saved_labels_range(saving: Saving) -> str:

@@ -43,7 +43,9 @@ def comparison_table(runs: Sequence[tuple[str, Results]]) -> Table:
                     one = savings[arm]
                     interval = "1 repeat" if one.verdict == "unknown" else saved_labels_range(one)
                     saved = f"{round(one.saved)} ({interval})"
-                rows.append((name, target_label(target), arm, f"{labels[-1]:.0f} x {len(last)}", error, saved))
+                besides = f" + {results.prepared} of the preparation" if results.prepared else ""
+                spent = f"{labels[-1]:.0f} x {len(last)}{besides}"
+                rows.append((name, target_label(target), arm, spent, error, saved))
     head = ("run", "target", "arm", "labels x repeats", "final MAE ± half range", "labels saved (95 % interval)")
     return Table(head, tuple(rows))
 

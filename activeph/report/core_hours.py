@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from activeph.records import FloatArray
-from activeph.report.curves import axis_name, draw_arms, legend_of_arms, metric_curves, metric_values, whole_numbers
+from activeph.report.answer import beside
+from activeph.report.curves import (
+    axis_name,
+    besides,
+    draw_arms,
+    legend_of_arms,
+    metric_curves,
+    metric_values,
+    whole_numbers,
+)
 from activeph.report.results import Results
 from activeph.report.savings import common_grid
 from activeph.report.style import arm_styles, target_label
@@ -36,9 +45,9 @@ def core_hours_curve(results: Results) -> Figure:
             axes.set_ylim(bottom=0)
         row[0].set_ylabel(axis_name(target, METRIC))
         row[0].set_title(target_label(target), fontsize=10, loc="left")
-    panels[-1][0].set_xlabel("labels per repeat")
+    panels[-1][0].set_xlabel(f"labels per repeat{besides(results)}")
     whole_numbers(panels[-1][0])
-    panels[-1][1].set_xlabel("core-hours per repeat")
+    panels[-1][1].set_xlabel(f"core-hours per repeat{besides(results)}")
     place = {"x": 0.01, "ha": "left", "fontsize": 8.5, "color": "#444444"}
     figure.supxlabel("line = mean, band = smallest to largest of the repeats; " + IN_SHORT, **place)
     legend_of_arms(figure, panels[0][0], list(results.rounds), styles)
@@ -64,6 +73,8 @@ def caption(results: Results) -> str:
         "calculated once: this is what each would have cost alone. Test set, force constants, training and scoring are "
         "left out. A line ends where the cheapest of its repeats does."
     )
+    if results.prepared:
+        text = f"{text} Left out too: {beside(results)}, which every arm trains on and which were paid for once."
     if not unknown:
         return text
     return f"{text} The time of {unknown} of {len(keys)} labels is not known; they count as the mean of the others."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from activeph.records import FloatArray
-from activeph.report.answer import METRIC_NAMES, counted, headline, headline_savings, saved_labels_range
+from activeph.report.answer import METRIC_NAMES, beside, counted, headline, headline_savings, saved_labels_range
 from activeph.report.metrics import metrics_record
 from activeph.report.results import Results, Round
 from activeph.report.savings import Saving, common_grid
@@ -44,7 +44,7 @@ def learning_curve(results: Results) -> Figure:
             axes.set_title(f"{target_label(target)}: {axis_name(target, metric)}", fontsize=9, loc="left")
             axes.tick_params(labelsize=8)
     for axes in panels[-1]:
-        axes.set_xlabel("labels", fontsize=9)
+        axes.set_xlabel("labels" + besides(results), fontsize=9)
         whole_numbers(axes)
     legend_of_arms(below, panels[0, 0], list(results.rounds), styles, title="All targets, all metrics")
     return figure
@@ -83,6 +83,11 @@ def whole_numbers(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
 
 
+def besides(results: Results) -> str:
+    """Return what an axis of labels must say where every arm has trained on labels that it does not count."""
+    return f" beside {beside(results)}" if results.prepared else ""
+
+
 def axis_name(target: str, metric: str) -> str:
     """Return a metric with the unit of a target."""
     return METRIC_NAMES[metric] + ("" if metric == "r2" else f" ({unit(target)})")
@@ -92,7 +97,7 @@ def _headline(axes: Axes, results: Results, savings: list[Saving], styles: dict[
     target = results.target_names[0]
     ends = draw_arms(axes, results, target, "mae", styles)
     axes.set_ylabel(f"{target_label(target)} {axis_name(target, 'mae')} on the test set")
-    axes.set_xlabel("labels per repeat (failed calculations are replaced)")
+    axes.set_xlabel(f"labels per repeat{besides(results)} (failed calculations are replaced)")
     whole_numbers(axes)
     shown = [saving for saving in savings if saving.verdict == "gain"]
     _free_strip(axes, 0.16 if shown else 0.06)

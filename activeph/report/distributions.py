@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEST_SET = "test set"
+PREPARATION = "preparation, in all arms"
+_OTHERS = {TEST_SET: ("black", ":"), PREPARATION: ("#999999", "-.")}
 
 
 def rms_displacement(configuration: Configuration, reference: Configuration) -> float:
@@ -33,9 +35,10 @@ def rms_displacement(configuration: Configuration, reference: Configuration) -> 
 
 
 def by_arm(entries: Sequence[Entry], arms: Sequence[str]) -> dict[str, list[Entry]]:
-    """Return the entries that each arm paid for, and those of the test set; empty groups are left out."""
+    """Return the entries that each arm paid for, of the test set and of the preparation; empty groups are left out."""
     groups = {arm: [entry for entry in entries if arm in entry.arms] for arm in arms}
     groups[TEST_SET] = [entry for entry in entries if entry.split == "test"]
+    groups[PREPARATION] = [entry for entry in entries if entry.split != "test" and not entry.arms]
     return {name: members for name, members in groups.items() if members}
 
 
@@ -76,7 +79,8 @@ def broadness_table(results: Results, entries: Sequence[Entry], systems: Mapping
         groups = by_arm(own, list(results.rounds))
         first = {arm: _first_keys(results, arm) for arm in results.rounds}
         pools = {f"{arm}, pool": [one for one in groups.get(arm, []) if one.key in first[arm]] for arm in first}
-        every = {TEST_SET: groups.pop(TEST_SET, []), **pools, **{f"{arm}, all labels": v for arm, v in groups.items()}}
+        others = {group: groups.pop(group, []) for group in _OTHERS}
+        every = {**others, **pools, **{f"{arm}, all labels": v for arm, v in groups.items()}}
         for group, found in every.items():
             if not found:
                 continue
@@ -117,7 +121,7 @@ def _cumulated(
     styles = arm_styles(list(results.rounds), results.baseline)
     for group, found in groups.items():
         style = styles.get(group)
-        colour, line = (style.colour, style.line) if style else ("black", ":")
+        colour, line = (style.colour, style.line) if style else _OTHERS[group]
         every = [values[entry.key] for entry in found]
         axes.ecdf(every, color=colour, linestyle=line, linewidth=1.6, label=f"{group} ({len(found)})")
         pool = [values[entry.key] for entry in found if entry.key in _first_keys(results, group)] if style else []

@@ -62,6 +62,7 @@ def metrics_table(results: Results) -> str:
             "system",
             *METRICS,
             "core_hours",
+            "prepared_labels",
         ]
     )
     for arm, repeats in results.rounds.items():
@@ -72,7 +73,7 @@ def metrics_table(results: Results) -> str:
                 for temperature, system, record in _records(results, one):
                     for target, values in record.items():
                         row = ["" if values[name] is None else repr(values[name]) for name in METRICS]
-                        writer.writerow([*start, target, unit(target), temperature, system, *row, cost])
+                        writer.writerow([*start, target, unit(target), temperature, system, *row, cost, one.prepared])
     return stream.getvalue()
 
 

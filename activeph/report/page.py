@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from activeph.records import Entry, System
-from activeph.report.answer import answer, counted
+from activeph.report.answer import answer, beside, counted
 from activeph.report.results import Results, load_results
 from activeph.report.style import SETTINGS
 from activeph.report.tables import Table, final_table, savings_table, settings_table, spending_table
@@ -65,6 +65,7 @@ def page(results: Results, entries: Sequence[Entry], systems: Mapping[str, Syste
         f'<p class="note">{html.escape(_summary(results))}</p>',
         f'<div class="verdict">{sentences}</div>',
         "<h2>Error against labels</h2>",
+        *(f'<p class="note">{html.escape(line)}</p>' for line in _preparation(results)),
         _picture(lambda: learning_curve(results), "learning curves of every arm"),
         *_core_hours(results),
         "<h2>Labels saved at equal error</h2>",
@@ -104,6 +105,22 @@ def _core_hours(results: Results) -> list[str]:
         "<h2>Error against core-hours</h2>",
         f'<p class="note">{html.escape(caption(results))}</p>',
         _picture(lambda: core_hours_curve(results), "errors over labels and over core-hours"),
+    ]
+
+
+def _preparation(results: Results) -> list[str]:
+    """Return what to know of labels that all arms train on and none has paid for."""
+    if not results.prepared:
+        return []
+    places = {(pick.system, pick.temperature) for pick in results.preparation}
+    drawn = ", ".join(f"{system} at {temperature:g} K" for system, temperature in sorted(places))
+    known = [results.costs[pick.key] for pick in results.preparation if pick.key in results.costs]
+    cost = f"They cost {sum(known):.3g} core-hours, once for all arms. " if known else ""
+    return [
+        f"The training data of every arm hold, from the first round on, {beside(results)}: draws of its renormalised "
+        f"phonons ({drawn}). {cost}They are neither in the budget of labels nor on the axes below, which count what "
+        "arms add to them. A campaign without renormalised phonons would not have them: an arm that needs none, such "
+        "as random displacements, is better here than it would be alone."
     ]
 
 

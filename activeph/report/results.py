@@ -43,6 +43,7 @@ class Round:
     pool_size: int
     refused: float = float("nan")  # share of the pool's draws that the sampler's guards refused, NaN where unknown
     set_aside: tuple[str, ...] = ()  # keys of what failed or was not believed, and was replaced
+    prepared: int = 0  # labels of the preparation that it trained on beside ``labels``
 
     @property
     def keys(self) -> list[str]:
@@ -63,6 +64,7 @@ class Results:
     rounds: Mapping[str, Mapping[int, tuple[Round, ...]]]
     campaign: Mapping[str, Any] = field(default_factory=dict)  # the resolved campaign file
     costs: Mapping[str, float] = field(default_factory=dict)  # core-hours by ledger key, as far as known
+    preparation: tuple[Picked, ...] = ()  # labels that every arm trains on and none has paid for
 
     def core_hours(self, arm: str, repeat: int) -> list[float]:
         """Return what each round of a repeat and those before it cost; unknown labels count as the mean of the known.
@@ -72,6 +74,11 @@ class Results:
         mean = float(np.mean(list(self.costs.values()))) if self.costs else float("nan")
         rounds = self.rounds[arm][repeat]
         return list(accumulate(sum(self.costs.get(key, mean) for key in one.keys) for one in rounds))
+
+    @property
+    def prepared(self) -> int:
+        """Labels of the preparation that the arms trained on in their last rounds, beside those of their budget."""
+        return max((rounds[-1].prepared for arm in self.rounds.values() for rounds in arm.values()), default=0)
 
     @property
     def initial(self) -> int:
@@ -136,7 +143,15 @@ def load_results(run_dir: Path, costs: Mapping[str, float] | None = None) -> Res
             rounds=rounds,
             campaign=campaign,
             costs=costs or {},
+            preparation=_preparation(paths),
         )
+
+
+def _preparation(paths: RunDirectory) -> tuple[Picked, ...]:
+    if not paths.preparation.is_file():
+        return ()
+    with _whole(paths.preparation):
+        return tuple(map(_picked, json.loads(paths.preparation.read_text(encoding="utf-8"))["labels"]))
 
 
 def _check_shapes(
@@ -185,7 +200,8 @@ def _load_round(folder: Path, number: int) -> Round | None:
         picked = tuple(_picked(entry) for entry in selection["candidates"])
         pool = int(selection["pool_size"]), _number(selection.get("refused"))
         gone = tuple(str(entry["key"]) for entry in selection.get("set_aside", ()))
-        return Round(number, metrics["labels"], metrics["failures"], mean, std, picked, *pool, gone)
+        counts = metrics["labels"], metrics["failures"]
+        return Round(number, *counts, mean, std, picked, *pool, gone, metrics.get("prepared", 0))
 
 
 @contextmanager

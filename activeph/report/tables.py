@@ -81,6 +81,11 @@ def spending_table(results: Results, entries: Sequence[Entry] = ()) -> Table:
         cost = f"{hours:.3g}" if times else "not read"
         refused = f"{share:.1%}" if (share := _refused(repeats)) is not None else "-"
         rows.append((arm, str(len(repeats)), str(asked), str(failed), str(len(keys)), str(shared), refused, cost))
+    if results.prepared:
+        own = [pick.key for pick in results.preparation]
+        hours = sum(times.get(key, 0.0) for key in own) / 3600
+        cost = f"{hours:.3g}" if times else "not read"
+        rows.append(("preparation, for all arms", "-", str(results.prepared), "-", str(len(own)), "-", "-", cost))
     head = (
         "arm",
         "repeats",

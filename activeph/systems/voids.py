@@ -44,7 +44,7 @@ def atoms_around(cell: Configuration, place: FloatArray) -> IntArray:
     atoms, owners = _around(cell, lattice)
     fraction = place @ np.linalg.inv(lattice)
     lengths = np.linalg.norm(atoms - (fraction - np.floor(fraction)) @ lattice, axis=1)
-    return owners[lengths < _SHELL * lengths.min()]
+    return np.asarray(owners[lengths < _SHELL * lengths.min()])
 
 
 def _encloses(vectors: FloatArray) -> bool:
