@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from activeph.campaign import is_complete, run_rounds
 from activeph.config import Campaign, check_inputs, load_campaign
@@ -14,11 +15,14 @@ from activeph.config.resume import open_run
 from activeph.costs import WITHOUT_COST, core_hours
 from activeph.entries import campaign_entries
 from activeph.errors import ActivephError, BudgetSpent, InputError, Paused
+from activeph.identity import label_key
 from activeph.loop import Loop
 from activeph.means import Means
 from activeph.preparation import prepare_systems
 from activeph.progress import Progress
+from activeph.records import Label
 from activeph.recovery import missing_records
+from activeph.role import Role
 from activeph.rundir import RunDirectory, read_resolved, write_bytes
 from activeph.state import PREPARED, Fold, fold
 from activeph.store.durable import NO_SPACE
@@ -121,7 +125,20 @@ def label_costs(directory: RunDirectory) -> dict[str, float]:
     state = fold(Journal(directory.journal).events())
     keys = {pick.key for step in (PREPARED, *state.picks) for pick in state.chosen(step)}
     places = (execute.get("cores_per_label"), execute.get("threads"), label.get("cores"))
-    return core_hours(ledger_of(directory.root, max(one or 1 for one in places)), keys)
+    ledger = ledger_of(directory.root, max(one or 1 for one in places))
+    cheap = _low_fidelity_keys(campaign.get("low_fidelity"), ledger, keys)
+    costs = core_hours(ledger, {*keys, *cheap.values()})
+    return {key: costs.get(key, 0) + costs.get(cheap.get(key, ""), 0) for key in keys if key in costs}
+
+
+def _low_fidelity_keys(section: Mapping[str, Any] | None, ledger: Ledger, keys: Collection[str]) -> dict[str, str]:
+    """Return, for labels by key, the key of what a cheap code has said of the same configuration."""
+    if section is None:
+        return {}
+    labeler: Any = Role("labelers").validate(section)
+    found = {key: ledger.get(key) for key in keys}
+    fingerprint = labeler.fingerprint
+    return {k: label_key(one.configuration, fingerprint) for k, one in found.items() if isinstance(one, Label)}
 
 
 def draw_report(directory: RunDirectory) -> Path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from activeph.records import Block, Configuration, Dataset, Label
-from activeph.targets import read_targets
+from activeph.records import Block, Configuration, Dataset, FloatArray, Label
+from activeph.targets import ELECTRONIC, read_targets
 
 
 def stack(system: str, configurations: Sequence[Configuration], temperatures: Sequence[float]) -> Block:
@@ -27,14 +28,24 @@ def system_order(systems: Sequence[str]) -> list[int]:
 
 
 def make_dataset(
-    labels: Sequence[Label], systems: Sequence[str], temperatures: Sequence[float], target_names: Sequence[str]
+    labels: Sequence[Label],
+    systems: Sequence[str],
+    temperatures: Sequence[float],
+    target_names: Sequence[str],
+    low_fidelity: Sequence[Label | None] | None = None,
 ) -> Dataset:
-    """Return the dataset of labels, the system's name and temperature (K) of each given beside it."""
+    """Return the dataset of labels, the system's name and temperature (K) of each given beside it.
+
+    ``low_fidelity`` are labels of the same configurations by a cheap code, None where it gave none.
+    """
     order = system_order(systems)
     blocks, forces = [], []
     for name in sorted(set(systems)):
         rows = [index for index in order if systems[index] == name]
-        blocks.append(stack(name, [labels[i].configuration for i in rows], [temperatures[i] for i in rows]))
+        block = stack(name, [labels[i].configuration for i in rows], [temperatures[i] for i in rows])
+        if low_fidelity is not None:
+            block = replace(block, low_fidelity=np.array([electronic(low_fidelity[i]) for i in rows]))
+        blocks.append(block)
         forces.append(np.stack([labels[i].forces for i in rows]))
     ordered = [labels[index] for index in order]
     return Dataset(
@@ -45,3 +56,8 @@ def make_dataset(
         forces=tuple(forces),
         stresses=np.array([label.stress for label in ordered]).reshape(-1, 6),
     )
+
+
+def electronic(label: Label | None) -> FloatArray:
+    """Return the targets read off a label's bands [3], NaN without a label."""
+    return np.full(len(ELECTRONIC), np.nan) if label is None else read_targets(label, ELECTRONIC)

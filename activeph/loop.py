@@ -98,7 +98,17 @@ def dataset_of(loop: Loop, picks: Sequence[Pick]) -> Dataset:
         [pick.system for pick, _ in good],
         [_temperature(pick) for pick, _ in good],
         loop.campaign.targets,
+        _low_fidelity(loop, [entry for _, entry in good]),
     )
+
+
+def _low_fidelity(loop: Loop, labels: Sequence[Label]) -> list[Label | None] | None:
+    """Return what the campaign's cheap code has said of labelled configurations, None where it has none."""
+    if loop.campaign.low_fidelity is None:
+        return None
+    fingerprint = loop.campaign.low_fidelity.fingerprint
+    found = [loop.labels.get(label_key(label.configuration, fingerprint)) for label in labels]
+    return [entry if isinstance(entry, Label) else None for entry in found]
 
 
 def _temperature(pick: Pick) -> float:

@@ -77,6 +77,9 @@ class Block:
     positions: FloatArray  # [B, N, 3] Å
     cells: FloatArray  # [B, 3, 3] Å
     temperatures: FloatArray  # [B] K, NaN where the sampler knows none
+    low_fidelity: FloatArray | None = None
+    """[B, 3] eV, what a cheap code says of the targets read off the bands, NaN where it gave nothing; None where it
+    was not asked"""
 
     def __len__(self) -> int:
         return len(self.positions)

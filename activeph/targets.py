@@ -26,6 +26,8 @@ class Target:
     read: Callable[[Label], float]
 
 
+ELECTRONIC = ("band_gap", "valence_band_maximum", "conduction_band_minimum")
+"""Targets that are read off the bands"""
 HYDROSTATIC_STRESS = "hydrostatic_stress"
 STRESS_COMPONENTS = ("stress_xx", "stress_yy", "stress_zz", "stress_yz", "stress_xz", "stress_xy")
 """In the order and with the sign of ASE, on the axes that the structure is given in"""

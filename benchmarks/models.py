@@ -5,8 +5,9 @@
 For every seed the file is shuffled; the first part is the test set, training sets are nested prefixes of the rest, the
 same for all models. With ``--test FILE`` that file is the test set and all of LABELLED is trained on. Prints one JSON
 object: means over seeds with their standard errors; with ``--table error-bars`` how right the error bars are, in
-Markdown. A kind may have keys: --kinds gnn "gnn force_weight=0". Larger files are made by ``make_pool.py``. Run with
-OMP_NUM_THREADS=1.
+Markdown. A kind may have keys: --kinds gnn "gnn force_weight=0". With ``--low-fidelity "xtb method=GFN1-xTB"`` that
+code is asked about all structures first, and models learn corrections to it. Larger files are made by ``make_pool.py``.
+Run with OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,13 @@ import torch
 from ase.io import read
 
 from activeph.dataset import make_dataset
+from activeph.execute.processes import ProcessExecutor
 from activeph.kinds import load_kind
 from activeph.label.frames import read_frames
+from activeph.low_fidelity import ask
 from activeph.models.calibration import calibration_metrics
-from activeph.models.stress import with_stress
+from activeph.models.learner import learner
+from activeph.progress import NoProgress
 from activeph.records import Block, Dataset, System
 from activeph.systems.load import load_system
 from activeph.targets import STRESS_COMPONENTS, spell_out
@@ -51,6 +56,9 @@ def main() -> None:
     options.targets = spell_out(options.targets)
     whole = load(options.labelled, system, options.targets)
     fixed = load(options.test, system, options.targets) if options.test else None
+    if options.low_fidelity:
+        whole = with_low_fidelity(whole, options.low_fidelity)
+        fixed = with_low_fidelity(fixed, options.low_fidelity) if fixed else None
     rows = []
     for kind in options.kinds:
         for size in options.labels:
@@ -66,7 +74,7 @@ def main() -> None:
     if options.table:
         print(error_bars(rows, options.targets))
         return
-    names = ("labelled", "test", "n_test", "seeds", "members", "targets")
+    names = ("labelled", "test", "n_test", "seeds", "members", "targets", "low_fidelity")
     print(json.dumps({"settings": {name: str(getattr(options, name)) for name in names}, "results": rows}, indent=1))
 
 
@@ -87,6 +95,7 @@ def parse() -> argparse.Namespace:
         nargs="+",
         default=("band_gap", "valence_band_maximum", "energy_per_atom", "hydrostatic_stress"),
     )
+    parser.add_argument("--low-fidelity", metavar="KIND", help="a labeler whose band edges the models correct")
     parser.add_argument("--table", choices=("error-bars",), help="print this table instead of JSON")
     return parser.parse_args()
 
@@ -100,12 +109,24 @@ def load(path: Path, system: System, targets: list[str]) -> Dataset:
     return make_dataset([labels[n] for n in kept], [system.name] * len(kept), temperatures, targets)
 
 
+def with_low_fidelity(dataset: Dataset, words: str) -> Dataset:
+    """Return the dataset with what a cheap code says of its structures, ``kind key=value ...``."""
+    kind, *keys = words.split()
+    labeler = load_kind("labelers", kind)(**dict(key.split("=", 1) for key in keys))
+    (block,) = dataset.blocks
+    configurations = [block.configuration(row) for row in range(len(block))]
+    with ProcessExecutor().start() as workers, NoProgress().stage("low fidelity", len(block)) as stage:
+        values = ask(labeler, configurations, workers, stage)
+    return replace(dataset, blocks=(replace(block, low_fidelity=values),))
+
+
 def part(dataset: Dataset, rows: np.ndarray) -> Dataset:
     """Return some rows of a dataset of one system."""
     (block,) = dataset.blocks
     arrays = (block.species, block.positions, block.cells, block.temperatures)
+    low = None if block.low_fidelity is None else block.low_fidelity[rows]
     return Dataset(
-        (Block(block.system, *(array[rows] for array in arrays)),),
+        (Block(block.system, *(array[rows] for array in arrays), low),),
         dataset.target_names,
         dataset.targets[rows],
         dataset.energies[rows],
@@ -122,7 +143,7 @@ def measure(
     known = load_kind("models", word)
     members = members if "members" in known.model_fields else 1  # some kinds are error bars of one network
     own = {"members": members} if "members" in known.model_fields else {}
-    model = with_stress(known(**own, **values), train.target_names)
+    model = learner(known(**own, **values), train.target_names, train.blocks[0].low_fidelity is not None)
     start = time.process_time()
     states = [model.fit(train, systems, 1000 * seed + member) for member in range(members)]
     record = {"seconds_per_member": (time.process_time() - start) / members}

@@ -37,6 +37,7 @@ LOOP = {
     "judgement",
     "ledger_tools",
     "loop",
+    "low_fidelity",
     "means",
     "outliers",
     "preparation",

@@ -40,6 +40,9 @@ def command(file: Path, no_label: bool) -> None:
         _tell_counts(campaign, systems)
         return
     trials = _trials(campaign, systems)
+    if campaign.low_fidelity is not None:
+        click.echo("low fidelity: one calculation beside every label, and for every structure that is predicted")
+        _trials(campaign.model_copy(update={"label": campaign.low_fidelity, "targets": ("band_gap",)}), systems)
     if trials:
         from activeph.cli.forecast import forecast
 

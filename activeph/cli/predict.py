@@ -49,7 +49,8 @@ def command(model: Path, file: Path, arm: str | None, repeat: int, temperature: 
     systems = {path.parent.name: read_phonopy(path.parent.name, path) for path in stored}
     guests = _guests(resolved)
     placed = [_placed(configuration, systems, guests, row) for row, configuration in enumerate(_structures(file))]
-    prediction = _predict(_ensemble(paths, resolved, step, systems), placed, temperature)
+    ensemble = _ensemble(paths, resolved, step, systems)
+    prediction = _predict(ensemble, placed, temperature, _low_fidelity(resolved, placed))
     if output is None:
         _write(sys.stdout, resolved["targets"], placed, prediction)
     else:
@@ -149,28 +150,48 @@ def _nearest(configuration: Configuration, system: System, guests: Sequence[int]
     return Configuration(numbers, (fractions + away - np.rint(away)) @ configuration.cell, configuration.cell)
 
 
-def _predict(ensemble: Predictor, placed: Sequence[tuple[str, Configuration]], temperature: float) -> Prediction:
+def _low_fidelity(resolved: Mapping[str, Any], placed: Sequence[tuple[str, Configuration]]) -> FloatArray | None:
+    """Return what the campaign's cheap code says of all structures [S, 3], None where it has none."""
+    if resolved.get("low_fidelity") is None:
+        return None
+    from activeph.cli.progress import open_progress
+    from activeph.execute.processes import ProcessExecutor
+    from activeph.low_fidelity import ask
+    from activeph.role import Role
+
+    labeler: Any = Role("labelers").validate(resolved["low_fidelity"])
+    title, configurations = f"low fidelity by {labeler.kind}", [configuration for _, configuration in placed]
+    with open_progress() as progress, ProcessExecutor().start() as workers, progress.stage(title, len(placed)) as stage:
+        return ask(labeler, configurations, workers, stage)
+
+
+def _predict(
+    ensemble: Predictor, placed: Sequence[tuple[str, Configuration]], temperature: float, low: FloatArray | None
+) -> Prediction:
     """Return what the ensemble says of all structures; neighbours of one system are asked about together."""
+    from dataclasses import replace
+
     from activeph.dataset import stack
     from activeph.tasks import SCORING_BLOCK, join_predictions
 
     parts = []
-    for name, group in itertools.groupby(placed, key=lambda item: item[0]):
-        own = [configuration for _, configuration in group]
+    for name, group in itertools.groupby(range(len(placed)), key=lambda row: placed[row][0]):
+        own = list(group)
         for start in range(0, len(own), SCORING_BLOCK):
             some = own[start : start + SCORING_BLOCK]
-            parts.append(ensemble.predict(stack(name, some, [temperature] * len(some))))
+            block = stack(name, [placed[row][1] for row in some], [temperature] * len(some))
+            parts.append(ensemble.predict(replace(block, low_fidelity=None if low is None else low[some])))
     return join_predictions(parts)
 
 
 def _ensemble(paths: RunDirectory, resolved: Mapping[str, Any], step: Step, systems: Mapping[str, System]) -> Predictor:
     """Return the trained ensemble of a round. Raises InputError where this version cannot read it."""
-    from activeph.models.stress import with_stress
+    from activeph.models.learner import learner
     from activeph.role import Role
 
     try:
         chosen: Any = Role("models").validate(resolved["model"])
-        model = with_stress(chosen, resolved["targets"])
+        model = learner(chosen, resolved["targets"], resolved.get("low_fidelity") is not None)
         states = [paths.member(*step, member).read_bytes() for member in range(model.members)]
         return model.load(states, systems)
     except (ActivephError, OSError):

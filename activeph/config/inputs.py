@@ -31,7 +31,7 @@ def check_inputs(campaign: Campaign) -> None:
                 f"{_where(campaign, 'systems', index, 'supercell')} must make a cell of at least 2 atoms but got 1; "
                 "use more repetitions such as [2, 2, 2]"
             )
-        for key, verb in (("label", "label"), ("model", "learn")):
+        for key, verb in (("label", "label"), ("low_fidelity", "label"), ("model", "learn")):
             check = getattr(getattr(campaign, key), "check", None)
             if check is None:
                 continue

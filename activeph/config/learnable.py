@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from activeph.label.base import Labeler
 from activeph.models.base import Model
 from activeph.sample.base import brought
 from activeph.section import wrong_value
+from activeph.targets import ELECTRONIC
 
 
 def refuse_unlearnable(targets: Sequence[str], model: Model) -> None:
@@ -23,6 +25,17 @@ def refuse_unlearnable(targets: Sequence[str], model: Model) -> None:
             "write 'targets:' without it or choose another model",
             repr(strange[0]),
             ("targets",),
+        )
+
+
+def refuse_idle(low_fidelity: Labeler | None, targets: Sequence[str]) -> None:
+    """Raise a validation error where a cheap code would be asked about nothing that is learned."""
+    if low_fidelity is not None and not set(targets) & set(ELECTRONIC):
+        raise wrong_value(
+            f"must be left out where none of {', '.join(ELECTRONIC)} is among the targets",
+            "energies and stresses are learned without it; remove it",
+            low_fidelity.kind,
+            ("low_fidelity",),
         )
 
 

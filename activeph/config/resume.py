@@ -76,7 +76,8 @@ def _refused(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]
     refused = [change for change in differences(old, new) if not change.allowed]
     if old.get(LABELER) != new[LABELER]:
         return refused
-    return [change for change in refused if not change.key.startswith(("label.", "files.label."))]
+    of_labelers = ("label.", "files.label.", "low_fidelity.", "files.low_fidelity.")
+    return [change for change in refused if not change.key.startswith(of_labelers)]
 
 
 def resolved(campaign: Campaign) -> dict[str, Any]:
@@ -87,7 +88,12 @@ def resolved(campaign: Campaign) -> dict[str, Any]:
     """
     values = json.loads(campaign.model_dump_json())
     files = {key: _digest(path) for key, path in _paths(campaign.model_dump()) if path.is_file()}
-    return {**values, "files": files, "versions": versions(), LABELER: campaign.label.fingerprint}
+    return {**values, "files": files, "versions": versions(), LABELER: _fingerprint(campaign)}
+
+
+def _fingerprint(campaign: Campaign) -> str:
+    cheap = campaign.low_fidelity
+    return campaign.label.fingerprint + (f"+{cheap.fingerprint}" if cheap else "")
 
 
 def versions() -> dict[str, str]:

@@ -29,14 +29,14 @@ from activeph.config.fields import (
     Temperatures,
     folder_word,
 )
-from activeph.config.learnable import refuse_other_atoms, refuse_unlearnable
+from activeph.config.learnable import refuse_idle, refuse_other_atoms, refuse_unlearnable
 from activeph.config.quasi_harmonic import QuasiHarmonicSection
 from activeph.config.renormalise import RenormaliseSection, refuse_other_statistics, refuse_untrainable
 from activeph.config.shares import suited
 from activeph.execute.base import Executor
 from activeph.label.base import Labeler
 from activeph.models.base import Model
-from activeph.models.stress import with_stress
+from activeph.models.learner import learner
 from activeph.records import System
 from activeph.role import Role
 from activeph.sample.base import Sampler
@@ -142,6 +142,9 @@ class Campaign(Section):
     """Number of candidates in the pool of each round."""
     label: Annotated[Labeler, Role("labelers")]
     """Labeler: the electronic-structure code and its settings."""
+    low_fidelity: Annotated[Labeler, Role("labelers")] | None = None
+    """A cheap labeler, such as {kind: xtb, method: GFN1-xTB}: band gap and band edges are learned as corrections to its
+    values, which cost a calculation of its own per label, and per structure predicted. Candidates cost none."""
     model: Annotated[Model, Role("models", default="modes-gnn")] = Field(default={}, validate_default=True)  # type: ignore[assignment]
     """Model that learns the targets."""
     budget: Budget = Field(default=Budget(), validate_default=True)
@@ -162,8 +165,8 @@ class Campaign(Section):
 
     @property
     def learner(self) -> Model:
-        """The model, with the stress tensor beside it where targets ask for that."""
-        return with_stress(self.model, self.targets)
+        """The model, on top of a cheap code where there is one, and with the stress tensor beside it if wanted."""
+        return learner(self.model, self.targets, self.low_fidelity is not None)
 
     def read_from(self, source: Path) -> Campaign:
         """Return the same campaign that remembers its file."""
@@ -244,6 +247,7 @@ class Campaign(Section):
     @model_validator(mode="after")
     def _parts_suit_each_other(self) -> Campaign:
         refuse_unlearnable(self.targets, self.model)
+        refuse_idle(self.low_fidelity, self.targets)
         samplers = {f"arms.{name}.sample": arm.sample for name, arm in self.arms.items()}
         samplers |= {"test.sample": self.test.sample}
         refuse_other_atoms(samplers, self.model)

@@ -1,7 +1,7 @@
-"""GFN2-xTB through tblite: labels in a second, no files to bring. Gamma point only.
+"""Extended tight binding through tblite: labels in a second, no files to bring. Gamma point only.
 
-C. Bannwarth, S. Ehlert, S. Grimme, J. Chem. Theory Comput. 15, 1652 (2019). GFN1-xTB is not offered: its forces are
-wrong in periodic cells.
+GFN2-xTB: C. Bannwarth, S. Ehlert, S. Grimme, J. Chem. Theory Comput. 15, 1652 (2019). GFN1-xTB: S. Grimme, C.
+Bannwarth, P. Shushkov, J. Chem. Theory Comput. 13, 1989 (2017).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,9 +27,11 @@ LOG_NAME = "scf.log"
 
 
 class XtbLabeler(Section):
-    """GFN2-xTB at the Gamma point of the given cell."""
+    """Extended tight binding at the Gamma point of the given cell."""
 
     kind: Literal["xtb"] = "xtb"
+    method: Literal["GFN2-xTB", "GFN1-xTB"] = "GFN2-xTB"
+    """Parametrisation; GFN1-xTB gives neither forces nor stress, which tblite gets wrong in periodic cells."""
     accuracy: float = Field(1.0, gt=0.0, le=1000.0)
     """Threshold of the self-consistency relative to tblite's default; smaller is tighter."""
     max_iterations: int = Field(250, ge=1)
@@ -39,7 +42,8 @@ class XtbLabeler(Section):
     @property
     def fingerprint(self) -> str:
         """12 hex digits of the settings and the version of tblite."""
-        return settings_fingerprint(self, code_version=importlib.metadata.version("tblite"))
+        first = {"method"} if self.method == "GFN2-xTB" else set()  # named as before there was a choice
+        return settings_fingerprint(self, exclude=first, code_version=importlib.metadata.version("tblite"))
 
     def check(self, configuration: Configuration) -> None:
         """Raise InputError where an element has no parameters."""
@@ -49,7 +53,7 @@ class XtbLabeler(Section):
         if heavy:
             names = ", ".join(chemical_symbols[number] for number in heavy)
             raise InputError(
-                f"label.kind xtb (GFN2-xTB) must have elements up to radon but got {names}; use another label.kind."
+                f"label.kind xtb ({self.method}) must have elements up to radon but got {names}; use another kind."
             )
 
     def label(self, configuration: Configuration, workdir: Path) -> Label:
@@ -64,10 +68,13 @@ class XtbLabeler(Section):
         provenance = {
             "code": "tblite",
             "fingerprint": self.fingerprint,
-            "settings": {"method": "GFN2-xTB", **self.model_dump(mode="json")},
+            "settings": self.model_dump(mode="json"),
             "wall_time": time.perf_counter() - start,
         }
-        return label_of(configuration, answer, provenance)
+        label = label_of(configuration, answer, provenance)
+        if self.method == "GFN1-xTB":
+            return replace(label, forces=np.full_like(label.forces, np.nan), stress=np.full(6, np.nan))
+        return label
 
     def _run(self, configuration: Configuration, log: list[str]) -> Answer:
         from ase.units import Bohr, Hartree
@@ -98,7 +105,7 @@ class XtbLabeler(Section):
         from tblite.interface import Calculator
 
         calculator = Calculator(
-            "GFN2-xTB",
+            self.method,
             np.asarray(configuration.numbers),
             configuration.positions / Bohr,
             lattice=configuration.cell / Bohr,

@@ -23,6 +23,7 @@ from activeph.models.base import Device, unreadable
 from activeph.models.device import pick_device
 from activeph.models.forces import ENERGY, differentiable, on_atoms
 from activeph.models.gnn import GnnSettings
+from activeph.models.low_fidelity import WithLowFidelity
 from activeph.models.network import load_member
 from activeph.models.network_predictor import Member
 from activeph.models.network_state import read_state
@@ -127,6 +128,7 @@ def _load(files: Sequence[tuple[Path, int]], device: Device) -> tuple[GnnSetting
     model: Any = Role("models").validate(resolved["model"])
     names = tuple(resolved["targets"])
     whole = with_stress(model, names)
+    low = WithLowFidelity(model) if resolved.get("low_fidelity") is not None else None
     if not isinstance(model, WithNetworks):
         raise InputError(
             f"members must be of a model of kind gnn, gnn-heads, gnn-posterior or modes-gnn but got {model.kind} "
@@ -138,15 +140,18 @@ def _load(files: Sequence[tuple[Path, int]], device: Device) -> tuple[GnnSetting
         raise InputError(
             f"members must have {ENERGY} among their targets but got {', '.join(names)} ({campaign}); train with it."
         )
-    read = [_read(path, model, stress) for path, _ in files]
+    read = [_read(path, model, stress, low) for path, _ in files]
     return read[0][0], names.index(ENERGY), [_member(*one, pick_device(device)) for one in read]
 
 
-def _read(path: Path, model: WithNetworks, stress: WithStress | None) -> tuple[GnnSettings, Mapping[str, Any]]:
+def _read(
+    path: Path, model: WithNetworks, stress: WithStress | None, low: WithLowFidelity | None
+) -> tuple[GnnSettings, Mapping[str, Any]]:
     """Return the settings and the record of the network in a member's file."""
     state = path.read_bytes()
     try:
-        settings, network = model.trained_network(stress.scalars(state) if stress else state)
+        state = stress.scalars(state) if stress else state
+        settings, network = model.trained_network(low.correction(state) if low else state)
         record = read_state(network)
     except InputError:
         raise

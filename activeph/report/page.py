@@ -65,7 +65,7 @@ def page(results: Results, entries: Sequence[Entry], systems: Mapping[str, Syste
         f'<p class="note">{html.escape(_summary(results))}</p>',
         f'<div class="verdict">{sentences}</div>',
         "<h2>Error against labels</h2>",
-        *(f'<p class="note">{html.escape(line)}</p>' for line in _preparation(results)),
+        *(f'<p class="note">{html.escape(line)}</p>' for line in [*_preparation(results), *_low_fidelity(results)]),
         _picture(lambda: learning_curve(results), "learning curves of every arm"),
         *_core_hours(results),
         "<h2>Labels saved at equal error</h2>",
@@ -121,6 +121,19 @@ def _preparation(results: Results) -> list[str]:
         f"phonons ({drawn}). {cost}They are neither in the budget of labels nor on the axes below, which count what "
         "arms add to them. A campaign without renormalised phonons would not have them: an arm that needs none, such "
         "as random displacements, is better here than it would be alone."
+    ]
+
+
+def _low_fidelity(results: Results) -> list[str]:
+    """Return what to know of a model that corrects a cheap code."""
+    section = results.campaign.get("low_fidelity")
+    if not section:
+        return []
+    name = " ".join(str(section[key]) for key in ("kind", "method") if section.get(key))
+    return [
+        f"Band gap and band edges are learned, by all arms alike, as corrections to those of a cheap code ({name}): "
+        "one calculation of it goes with every label, and with every structure that is predicted. They are not "
+        "counted as labels; their core-hours are."
     ]
 
 

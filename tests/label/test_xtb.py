@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import bulk
-from pydantic import ValidationError
 
 from activeph.errors import InputError, LabelFailed
 from activeph.label.xtb import XtbLabeler
@@ -95,6 +94,13 @@ def test_every_setting_changes_the_fingerprint(change: dict[str, float]) -> None
     assert XtbLabeler.model_validate(change).fingerprint != LABELER.fingerprint
 
 
-def test_gfn1_cannot_be_asked_for() -> None:
-    with pytest.raises(ValidationError):
-        XtbLabeler.model_validate({"method": "GFN1-xTB"})
+def test_gfn1_gives_bands_but_neither_forces_nor_stress(tmp_path: Path) -> None:
+    label = XtbLabeler(method="GFN1-xTB").label(potassium_bromide(), tmp_path)
+    other = LABELER.label(potassium_bromide(), tmp_path)
+    assert label.band_gap > 0
+    assert abs(label.band_gap - other.band_gap) > 1e-3
+    assert np.isfinite(label.energy)
+    assert np.isnan(label.forces).all()
+    assert np.isnan(label.stress).all()
+    assert label.provenance["settings"]["method"] == "GFN1-xTB"
+    assert XtbLabeler(method="GFN1-xTB").fingerprint != LABELER.fingerprint
