@@ -53,7 +53,8 @@ class XtbLabeler(Section):
         if heavy:
             names = ", ".join(chemical_symbols[number] for number in heavy)
             raise InputError(
-                f"label.kind xtb ({self.method}) must have elements up to radon but got {names}; use another kind."
+                f"label.kind xtb ({self.method}) must have elements up to radon but got {names}; "
+                "use another label.kind."
             )
 
     def label(self, configuration: Configuration, workdir: Path) -> Label:
