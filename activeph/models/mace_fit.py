@@ -20,7 +20,8 @@ from activeph.models.mace_start import Reading, Start, fresh_start, later_start,
 from activeph.models.mace_targets import targets_of
 from activeph.models.mace_training import Lessons, Measure, Trainer
 from activeph.models.network import USEFUL
-from activeph.models.scaling import fit_scaling, held_out
+from activeph.models.scaling import fit_scaling
+from activeph.models.split import Split, split_labels
 from activeph.models.training import Plan, Trained
 from activeph.records import Dataset, FloatArray, IntArray, System
 
@@ -36,21 +37,18 @@ def fit_mace(model: MaceModel, dataset: Dataset, systems: Mapping[str, System], 
     scaling = fit_scaling(dataset)
     check_labels(dataset, model.stress_weight > 0)
     earlier = unpack(warm) if warm is not None else None
-    split_seed = int(earlier["split_seed"]) if earlier else seed
-    out = held_out(dataset, split_seed, model.held_out)
+    split = split_labels(dataset, seed, model.held_out, earlier)
     reading = read_all(model, dataset, systems)
-    measure = _measure(model, dataset, reading, np.flatnonzero(~out))
+    measure = _measure(model, dataset, reading, np.flatnonzero(~split.held_out))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        start, trained = _Course(model, reading, measure, out, seed).run(earlier)
+        start, trained, was_warm = _Course(model, reading, measure, split, seed).run(earlier)
     network = start.network.to("cpu")
     network.load_state_dict(trained.state)
     set_atoms(network, start.atoms)
-    more = {
+    more = split.record(was_warm) | {
         "target_names": list(dataset.target_names),
         "units": list(measure.units),
-        "split_seed": split_seed,
-        "held_out": torch.from_numpy(np.flatnonzero(out)),
         "scale": torch.from_numpy(scaling.scale),
         "targets": torch.from_numpy(dataset.targets),
         "held_out_loss": trained.loss,
@@ -72,25 +70,28 @@ def fit_mace(model: MaceModel, dataset: Dataset, systems: Mapping[str, System], 
 class _Course:
     """One member's training: from an earlier state where that is better than afresh, else afresh."""
 
-    def __init__(self, model: MaceModel, reading: Reading, measure: Measure, out: Any, seed: int) -> None:
-        self._model, self._reading, self._measure, self._out, self._seed = model, reading, measure, out, seed
+    def __init__(self, model: MaceModel, reading: Reading, measure: Measure, split: Split, seed: int) -> None:
+        self._model, self._reading, self._measure, self._split, self._seed = model, reading, measure, split, seed
         self._dtype, self._device = DTYPES[model.dtype], pick_device(model.device)
 
-    def run(self, earlier: Mapping[str, Any] | None) -> tuple[Start, Trained]:
-        """Return the start taken, and what came of it."""
+    def run(self, earlier: Mapping[str, Any] | None) -> tuple[Start, Trained, bool]:
+        """Return the start taken, what came of it, and whether it was the earlier state."""
         fresh = fresh_start(self._reading, self._measure.units[1], self._dtype, self._device)
         replayed = replayed_lessons(self._reading, fresh, self._model.replay_weight, self._dtype, self._device)
         again = later_start(self._reading, fresh, earlier, self._dtype, self._device) if earlier else None
-        if again is not None:
-            before = self._trainer(again).loss(self._lessons(again, self._out))
-            if before < USEFUL * self._trainer(fresh).loss(self._lessons(fresh, self._out)):
-                trained = self._train(again, replayed)
-                if trained.loss < before:
-                    return again, trained
-        return fresh, self._train(fresh, replayed)
+        if again is not None and self._judge(again) < USEFUL * self._judge(fresh):
+            trained = self._train(again, replayed)
+            if trained.loss < trained.curve[0][1]:  # else nothing new was learned
+                return again, trained, True
+        return fresh, self._train(fresh, replayed), False
+
+    def _judge(self, start: Start) -> float:
+        """Return the loss of labels that neither the member nor its earlier state has trained on."""
+        return self._trainer(start).loss(self._lessons(start, self._split.judges))
 
     def _train(self, start: Start, replayed: Lessons) -> Trained:
-        lessons, checks = self._lessons(start, ~self._out), self._lessons(start, self._out)
+        out = self._split.held_out
+        lessons, checks = self._lessons(start, ~out), self._lessons(start, out)
         plan = Plan(self._model.n_steps(len(lessons)), self._model.batch, self._model.rate(), 0.0, averaging=AVERAGING)
         return self._trainer(start).train(lessons, replayed, checks, plan, self._seed)
 

@@ -20,7 +20,8 @@ from activeph.models.forces import force_labels, has_forces, with_energy
 from activeph.models.graph_network import GraphNetwork
 from activeph.models.network_predictor import Member, NetworkPredictor
 from activeph.models.network_state import load_weights, read_state, recorded_scaling, scaling_record, write_state
-from activeph.models.scaling import Scaling, fit_scaling, held_out
+from activeph.models.scaling import Scaling, fit_scaling
+from activeph.models.split import split_labels
 from activeph.models.training import Examples, Plan, Trained, evaluate, train
 from activeph.records import Block, Dataset, FloatArray, IntArray, System
 
@@ -76,29 +77,27 @@ def fit_network(
     per atom is too, whether or not it is a target.
     """
     earlier = read_state(warm) if warm is not None else None
-    split_seed = int(earlier["split_seed"]) if earlier else seed
-    out = held_out(dataset, split_seed, model.held_out)
-    plan = model.plan(int(np.sum(~out)))
+    split = split_labels(dataset, seed, model.held_out, earlier)
+    plan = model.plan(int(np.sum(~split.held_out)))
     learned, column = with_energy(dataset) if plan.force_weight > 0 and has_forces(dataset) else (dataset, None)
     scaling = fit_scaling(learned)
     elements = _elements(dataset, systems).to(pick_device(model.device))
     examples = _examples(_single_graphs(model, dataset, systems, elements), learned, column, scaling, units)
-    parts = [examples.take(np.flatnonzero(rows).tolist()) for rows in (~out, out)]
-    network, trained = _train(model, elements, parts, plan, seed, earlier)
+    parts = [examples.take(np.flatnonzero(rows).tolist()) for rows in (~split.held_out, split.held_out, split.judges)]
+    network, trained, was_warm = _train(model, elements, parts, plan, seed, earlier)
     looks, new = Batches(CHUNK), unseen(dataset, systems)
     scaled, features = _outputs(network, examples.graphs, looks)
     elsewhere, _ = _outputs(network, _single_graphs(model, new, systems, elements), looks)
     shown = scaling.first(dataset.targets.shape[1])
     return write_state(
         scaling_record(shown)
+        | split.record(was_warm)
         | {
             "network": trained.state,
             "elements": elements,
             "n_learned": learned.targets.shape[1],
             "centre": torch.from_numpy(features.mean(axis=0)),
             "spread": _spread(features),
-            "split_seed": split_seed,
-            "held_out": torch.from_numpy(np.flatnonzero(out)),
             "values": _shown(scaled, shown, dataset),
             "unseen": _shown(elsewhere, shown, new),
             "targets": torch.from_numpy(dataset.targets),
@@ -141,40 +140,41 @@ def _train(
     plan: Plan,
     seed: int,
     earlier: Mapping[str, Any] | None,
-) -> tuple[GraphNetwork, Trained]:
-    """Return the network with its best weights; ``parts`` are what it trains on and what it is judged by."""
-    examples, checks = parts
+) -> tuple[GraphNetwork, Trained, bool]:
+    """Return the network with its best weights, and whether it was trained on from the earlier state.
+
+    ``parts`` are what it trains on, what it holds out, and what of this no earlier state has seen.
+    """
+    examples, checks, judges = parts
     cuda = [elements.device] if elements.device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
         network = model.network(examples.targets.shape[1], elements.cpu()).to(elements.device)
         network.standardise(join_graphs(examples.graphs))
         is_alike = earlier is not None and torch.equal(earlier["elements"], elements.cpu())
-        trained = _train_again(network, earlier, examples, checks, plan, seed) if earlier and is_alike else None
-        if trained is None:
+        later = _later_start(network, earlier, examples, judges) if earlier and is_alike else None
+        with torch.random.fork_rng(devices=cuda):  # what is dropped leaves no trace
+            trained = train(later, examples, checks, plan, seed, keep_start=True) if later else None
+        was_warm = trained is not None and trained.loss < trained.curve[0][1]  # else nothing new was learned
+        if trained is None or not was_warm:
             trained = train(network, examples, checks, plan, seed)
     network.load_state_dict(trained.state)
-    return network, trained
+    return network, trained, was_warm
 
 
-def _train_again(
-    network: GraphNetwork, earlier: Mapping[str, Any], examples: Examples, checks: Examples, plan: Plan, seed: int
-) -> Trained | None:
-    """Train on from an earlier state; ``None`` where a fresh start promises more.
+def _later_start(
+    network: GraphNetwork, earlier: Mapping[str, Any], examples: Examples, judges: Examples
+) -> GraphNetwork | None:
+    """Return the network of an earlier state, to be trained on; ``None`` where a fresh start promises more.
 
-    That is where the earlier state says less of the held-out labels than their mean does, or where nothing new is
-    learned. The held-out labels are the same as then, and new ones.
+    That is where the earlier state says less of labels that it has not seen than their mean does.
     """
     if int(earlier["n_learned"]) != examples.targets.shape[1]:  # forces came with later labels
         return None
-    fresh = deepcopy(network)
-    load_weights(fresh, earlier)
-    fresh.standardise(join_graphs(examples.graphs))
-    start = evaluate(fresh, checks)
-    if not start < USEFUL * evaluate(network, checks):
-        return None
-    trained = train(fresh, examples, checks, plan, seed, keep_start=True)
-    return trained if trained.loss < start else None
+    later = deepcopy(network)
+    load_weights(later, earlier)
+    later.standardise(join_graphs(examples.graphs))
+    return later if evaluate(later, judges) < USEFUL * evaluate(network, judges) else None
 
 
 def held_out_predictions(state: bytes) -> tuple[IntArray, FloatArray]:

@@ -1,8 +1,7 @@
-"""What every model does to its data: scaling fitted on the training set alone, and a held-out part that stays put."""
+"""What every model does to its data: scaling fitted on the training set alone, and features of equal width."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +11,6 @@ from numpy.typing import NDArray
 
 from activeph.errors import InputError
 from activeph.records import Block, Dataset, FloatArray, IntArray
-
-LEAST_TRAINED = 2  # labels that must stay to be trained on
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,28 +59,6 @@ def fit_scaling(dataset: Dataset) -> Scaling:
 def composition(species: IntArray, elements: IntArray) -> FloatArray:
     """Return the share of each element [B, Z] in configurations [B, N]."""
     return np.asarray((species[:, :, None] == elements).mean(axis=1, dtype=np.float64))
-
-
-def held_out(dataset: Dataset, seed: int, fraction: float) -> NDArray[np.bool_]:
-    """Return which configurations [S] a member never trains on.
-
-    Membership depends on the seed and the configuration alone, so that it survives a growing dataset: a member that
-    starts from its earlier state has not seen what it is judged by.
-    """
-    draws = np.array([_draw(seed, block, row) for block in dataset.blocks for row in range(len(block))])
-    chosen = draws < fraction
-    wanted = min(max(1, round(fraction * len(draws))), len(draws) - LEAST_TRAINED)
-    if chosen.sum() < wanted / 2 or len(draws) - chosen.sum() < LEAST_TRAINED:
-        chosen = np.zeros(len(draws), dtype=bool)
-        chosen[np.argsort(draws)[: max(wanted, 0)]] = True
-    return chosen
-
-
-def _draw(seed: int, block: Block, row: int) -> float:
-    """Return a number in [0, 1) that depends on seed and positions (rounded to 1e-6 Å) alone."""
-    places = np.round(block.positions[row], 6) + 0.0
-    digest = hashlib.sha256(str(seed).encode() + places.tobytes()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def sketch(features: Sequence[NDArray[np.floating[Any]]], width: int) -> NDArray[np.float32]:

@@ -19,10 +19,11 @@ from pydantic import ValidationError
 
 from activeph.errors import InputError
 from activeph.label.mace import MaceLabeler
+from activeph.models.calibration import take
 from activeph.models.mace import MaceModel
 from activeph.models.mace_data import binding_energies, check_labels, check_reading, labelled_structures, read_by_mace
 from activeph.models.mace_targets import targets_of
-from activeph.models.scaling import held_out
+from activeph.models.split import split_labels
 from activeph.records import Block, Configuration, Dataset, System
 
 ELEMENTS = [11, 17]
@@ -304,8 +305,20 @@ def test_warm_start_keeps_held_out_labels_and_ends_no_worse(trained: Trained, sy
     model, states = trained
     dataset = make_dataset(system, 20)  # its first 12 are others: the seed draws all at once
     warm = unpack(model.fit(dataset, {system.name: system}, 7, states[0]))
-    assert np.array_equal(warm["held_out"].numpy(), np.flatnonzero(held_out(dataset, 0, model.held_out)))
+    assert np.array_equal(warm["held_out"].numpy(), np.flatnonzero(split_labels(dataset, 0, model.held_out).held_out))
     assert warm["held_out_loss"] <= warm["curve"][0][1]
+
+
+@pytest.mark.slow
+def test_useless_earlier_state_leaves_no_trace(system: System) -> None:
+    """Trained on the opposite of what is true: the member is the one of a cold start, bit by bit."""
+    dataset, systems, model = make_dataset(system, 20), {system.name: system}, MaceModel(**SMALL)
+    (block,), (forces,) = dataset.blocks, dataset.forces
+    energies, stresses = 2 * dataset.energies.mean() - dataset.energies, -dataset.stresses
+    wrong = replace(dataset, energies=energies, forces=(-forces,), stresses=stresses)
+    wrong = replace(wrong, targets=targets_of(block, NAMES, energies, -forces, stresses))
+    earlier = model.fit(take(wrong, range(15)), systems, 0)
+    assert model.fit(dataset, systems, 0, earlier) == model.fit(dataset, systems, 0)
 
 
 # foundation models
