@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import overload
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from activeph.config import Campaign
 from activeph.errors import InputError
 from activeph.labelling import Losses, obtain
 from activeph.loop import Loop, counting, dataset_of, draw, member_paths, picks_at, step_pools
-from activeph.low_fidelity import supplement
 from activeph.prepared import prepared_picks
 from activeph.proposal import (
     Pools,
@@ -26,14 +24,15 @@ from activeph.proposal import (
     select,
     test_pools,
 )
-from activeph.records import Configuration, Dataset
-from activeph.recovery import restore_labels
+from activeph.records import Configuration
+from activeph.recovery import restore_labels, restore_members
 from activeph.replacement import replace_lost, request, taken
 from activeph.report.metrics import goals_met, metrics_record
 from activeph.rundir import write_arrays, write_json
 from activeph.seeds import derive_seed
 from activeph.state import PREPARED, State, Step, Trajectory, selection_event
-from activeph.tasks import FitTask, PredictTask, fit_member, predict_blocks
+from activeph.tasks import PredictTask, predict_blocks
+from activeph.training import train
 
 
 def run_rounds(loop: Loop) -> None:
@@ -41,12 +40,12 @@ def run_rounds(loop: Loop) -> None:
     choose_test_set(loop)
     take_in_preparation(loop)
     restore_labels(loop)
+    restore_members(loop)
     number = 0
     while steps := open_steps(loop.campaign, state := loop.state, number):
         if any(step not in state.evaluated for step in steps):
             propose(loop, steps)
             label(loop, steps)
-            supplement(loop, steps)
             train(loop, steps)
             evaluate(loop, steps)
         number += 1
@@ -159,16 +158,6 @@ def label(loop: Loop, steps: Sequence[Step]) -> None:
         loop.journal.append({"event": "label", **step._asdict()})
 
 
-def train(loop: Loop, steps: Sequence[Step]) -> None:
-    """Train the ensemble of every step on all that its trajectory has labelled."""
-    state = loop.state
-    missing = [step for step in steps if step not in state.trained]
-    tasks = _FitTasks(loop, state, missing)
-    run_all(loop.workers, fit_member, tasks, f"round {steps[0].round}: training", loop.progress)
-    for step in missing:
-        loop.journal.append({"event": "train", **step._asdict()})
-
-
 def evaluate(loop: Loop, steps: Sequence[Step]) -> None:
     """Measure the error of every step's ensemble on the test set."""
     state = loop.state
@@ -213,44 +202,6 @@ def _request(loop: Loop, state: State, step: Step) -> Request:
     n_left = loop.campaign.budget.labels - len(state.spent(trajectory, before=step.round))
     known = state.training(trajectory, before=step.round)
     return request(loop, state, step, min(loop.campaign.budget.batch, n_left), known)
-
-
-class _FitTasks(Sequence[FitTask]):
-    """One task per step and member, warm-started from the round before.
-
-    The labels of a step are put together when its first task is asked for and forgotten after its last: large
-    campaigns start training at once, and hold the labels of one trajectory.
-    """
-
-    def __init__(self, loop: Loop, state: State, steps: Sequence[Step]) -> None:
-        self._loop, self._state, self._steps = loop, state, steps
-        self._members = loop.campaign.model.members
-        self._latest: tuple[Step, Dataset] | None = None
-
-    def __len__(self) -> int:
-        return len(self._steps) * self._members
-
-    @overload
-    def __getitem__(self, index: int) -> FitTask: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[FitTask]: ...
-    def __getitem__(self, index: int | slice) -> FitTask | list[FitTask]:
-        if isinstance(index, slice):
-            return [self[n] for n in range(*index.indices(len(self)))]
-        step, member = self._steps[range(len(self))[index] // self._members], index % self._members
-        loop, before = self._loop, Step(step.arm, step.repeat, step.round - 1)
-        warm = loop.directory.member(*before, member) if step.round else None
-        # the same seed for all arms: what differs between them is the data alone
-        seed = derive_seed(loop.campaign.seed, "member", step.repeat, step.round, member)
-        path = member_paths(loop, step)[member]
-        return FitTask(loop.campaign.learner, self._dataset(step), loop.systems, seed, warm, path)
-
-    def _dataset(self, step: Step) -> Dataset:
-        if self._latest is None or self._latest[0] != step:
-            picks = self._state.training(Trajectory(step.arm, step.repeat), before=step.round + 1)
-            self._latest = (step, dataset_of(self._loop, picks))
-            self._loop.labels.save()
-        return self._latest[1]
 
 
 def _record_selection(

@@ -85,6 +85,12 @@ def _prepare(section: SystemSection, means: Means) -> System:
             system = with_force_constants(system, forces, section.displacement)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_phonopy(system, path)
-    system = section.system(path)
+    try:
+        system = section.system(path)
+    except InputError as error:
+        raise InputError(
+            f"{path} must hold the force constants that this run has written but got damage ({error}); "
+            "restore it from a copy, or remove it: the next run makes it again from its labels or files"
+        ) from error
     system = expanded_system(system, section, path.parent, means)
     return renormalised_system(system, section, path.parent, means)

@@ -226,6 +226,10 @@ def label_seconds(picks: Sequence[Pick], ledger: Ledger | LabelPack, systems: Ma
     return {name: means.get(name, pace * square) for name, square in squares.items()}
 
 
+WRONG_INPUT = f"{InputError.__name__}: "
+"""What the failure of a task begins with that has met a user's mistake."""
+
+
 def run_all(
     workers: Workers,
     function: Callable[[Task], Value],
@@ -236,7 +240,7 @@ def run_all(
 ) -> list[Value]:
     """Return the values of all tasks in their order. Raises ActivephError with the remote traceback if one fails.
 
-    Raises Paused where the file system has no room.
+    Raises Paused where the file system has no room, and InputError where a task does.
     """
     values: dict[int, Value] = {}
     if not tasks:
@@ -250,6 +254,8 @@ def run_all(
                     raise Paused(
                         f"step {title!r} must write its files but got {outcome.error}; mend that, then run again."
                     )
+                if outcome.error.startswith(WRONG_INPUT):
+                    raise InputError(outcome.error.removeprefix(WRONG_INPUT))
                 raise ActivephError(
                     f"step {title!r} must finish but got {outcome.error}; run again to repeat it.\n{outcome.traceback}"
                 )

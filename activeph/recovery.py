@@ -1,15 +1,21 @@
-"""Labels that somebody removed after their step was finished are calculated again before anything goes on."""
+"""What somebody removed after its step was finished, labels and trained members, is made again before anything goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import groupby
+from pathlib import Path
 
 from activeph.errors import Paused
 from activeph.labelling import obtain
 from activeph.loop import Loop, draw
+from activeph.proposal import run_all
 from activeph.records import Configuration, Failure
-from activeph.state import PREPARED, Pick, State, Step
+from activeph.rundir import RunDirectory
+from activeph.state import PREPARED, Pick, State, Step, Trajectory
 from activeph.store.ledger import Ledger, label_key
+from activeph.tasks import fit_member
+from activeph.training import FitTasks
 
 
 def missing_records(state: State, ledger: Ledger) -> list[Step | None]:
@@ -47,6 +53,34 @@ def restore_labels(loop: Loop) -> None:
                     f"calculated again ({reason}); restore {loop.ledger.directory(key)} from a copy, or remove it for "
                     "another try."
                 )
+
+
+def lost_members(state: State, directory: RunDirectory, members: int) -> list[tuple[Step, int]]:
+    """Return the members of each repeat's last trained round that are missing or empty, and what they were warm-started
+    from as far as that is missing too; in the order of their training. Members of earlier rounds may be removed.
+    """
+    lost: list[tuple[Step, int]] = []
+    for trajectory in sorted({Trajectory(step.arm, step.repeat) for step in state.trained}):
+        wanted = list(range(members))
+        for step in reversed([step for step in state.steps(trajectory) if step in state.trained]):
+            wanted = [member for member in wanted if not _holds_something(directory.member(*step, member))]
+            lost += [(step, member) for member in wanted]
+    return sorted(lost, key=lambda one: (one[0].round, one))
+
+
+def restore_members(loop: Loop) -> None:
+    """Train again what was removed of ensembles that are still needed: from the same labels, seeds and predecessors."""
+    state, members = loop.state, loop.campaign.model.members
+    for number, group in groupby(lost_members(state, loop.directory, members), key=lambda one: one[0].round):
+        lost = list(group)
+        steps = list(dict.fromkeys(step for step, _ in lost))
+        tasks = FitTasks(loop, state, steps)
+        again = [tasks[steps.index(step) * members + member] for step, member in lost]
+        run_all(loop.workers, fit_member, again, f"round {number}: training again what is missing", loop.progress)
+
+
+def _holds_something(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _lost(picks: Sequence[Pick], known: Collection[str]) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from activeph.errors import InputError
 from activeph.models.base import CURVE_COLUMNS, Model, Predictor, Traced
 from activeph.records import Block, Dataset, Prediction, System
 from activeph.rundir import write_bytes
@@ -59,9 +60,17 @@ SCORING_BLOCK = 256  # candidates predicted at once: bounds memory, and fixed so
 
 
 def fit_member(task: FitTask) -> Path:
-    """Run a :class:`FitTask`; return where the state is. How the training went is beside it, as a table (CSV)."""
+    """Run a :class:`FitTask`; return where the state is. How the training went is beside it, as a table (CSV).
+
+    Raises InputError where the state that it begins from is damaged.
+    """
     warm = task.warm.read_bytes() if task.warm else None
-    state = task.model.fit(task.dataset, task.systems, task.seed, warm)
+    try:
+        state = task.model.fit(task.dataset, task.systems, task.seed, warm)
+    except Exception:
+        if task.warm:
+            _load(task.model, [task.warm], task.systems)  # raises where what it begins from is to blame
+        raise
     if isinstance(task.model, Traced) and (curve := task.model.learning_curve(state)):
         write_bytes(task.path.with_suffix(".csv"), curve_table(curve))
     write_bytes(task.path, state)
@@ -122,4 +131,19 @@ def join_predictions(parts: Sequence[Prediction]) -> Prediction:
 
 
 def _load(model: Model, states: Sequence[Path], systems: Mapping[str, System]) -> Predictor:
-    return model.load([path.read_bytes() for path in states], systems)
+    """Return the ensemble of some members. Raises InputError naming the first that cannot be read."""
+    contents = [path.read_bytes() for path in states]
+    try:
+        return model.load(contents, systems)
+    except Exception:
+        for path, content in zip(states, contents, strict=True):
+            try:
+                model.load([content], systems)
+            except Exception as error:
+                said = str(error).partition("\n")[0] or type(error).__name__
+                reason = said.rpartition(" but got ")[2].partition(";")[0]
+                raise InputError(
+                    f"{path} must be a trained member but got damage ({reason}); "
+                    "remove it and run again to have it trained anew, or restore it from a copy."
+                ) from error
+        raise

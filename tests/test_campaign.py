@@ -228,6 +228,55 @@ def test_a_label_removed_from_a_finished_campaign_comes_back(finished: Path, tmp
     assert outcome(tmp_path) == outcome(finished)
 
 
+@pytest.mark.parametrize("damage", ["removed", "emptied"])
+def test_removed_members_of_a_finished_campaign_come_back_bit_by_bit(
+    finished: Path, tmp_path: Path, damage: str
+) -> None:
+    shutil.copytree(finished / "run", tmp_path / "run")
+    directory = RunDirectory(tmp_path / "run")
+    whole = [directory.member("active", 0, number, 1) for number in (0, 1, 2)]
+    lost = [*whole, directory.member("random", 1, 2, 0)]
+    contents = [path.read_bytes() for path in lost]
+    for path in lost:
+        path.write_bytes(b"") if damage == "emptied" else path.unlink()
+    directory.member("phonon", 0, 0, 0).unlink()  # of a round that nothing begins from any more
+    run(tmp_path)
+    assert [path.read_bytes() for path in lost] == contents
+    assert not directory.member("phonon", 0, 0, 0).exists()
+    assert outcome(tmp_path) == outcome(finished)
+
+
+def test_a_campaign_goes_on_from_members_that_were_trained_again(finished: Path, tmp_path: Path) -> None:
+    more = {"budget": {"labels": 22, "initial": 8, "batch": 6, "repeats": 2}}
+    for name in ("straight", "restored"):
+        shutil.copytree(finished / "run", tmp_path / name / "run")
+    (tmp_path / "restored" / "run" / "arms" / "active" / "repeat-0" / "round-002" / "member-0.pt").unlink()
+    for name in ("straight", "restored"):
+        run(tmp_path / name, **more)
+    assert outcome(tmp_path / "restored") == outcome(tmp_path / "straight")
+
+
+def test_a_damaged_member_is_named_with_the_remedy(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "run", tmp_path / "run")
+    path = RunDirectory(tmp_path / "run").member("active", 0, 2, 1)
+    path.write_bytes(path.read_bytes()[:100])
+    more = {"budget": {"labels": 22, "initial": 8, "batch": 6, "repeats": 2}}
+    with pytest.raises(
+        InputError, match=rf"{path} must be a trained member but got damage \(.*; remove it and run again"
+    ):
+        run(tmp_path, **more)
+    path.unlink()
+    run(tmp_path, **more)
+
+
+def test_damaged_force_constants_of_a_run_are_named_with_the_remedy(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "run", tmp_path / "run")
+    path = RunDirectory(tmp_path / "run").system("KBr")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match=rf"{path} must hold the force constants .* but got damage \(.* or remove it"):
+        run(tmp_path, budget={"labels": 22, "initial": 8, "batch": 6, "repeats": 2})
+
+
 def test_a_label_that_was_trained_on_is_not_silently_replaced_by_a_failure(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "run", tmp_path / "run")
     key = final(tmp_path).picks[Step("random", 1, 0)][2].key

@@ -49,6 +49,7 @@ LOOP = {
     "replacement",
     "state",
     "tasks",
+    "training",
 }
 TOP = {"build", "cli"}
 

@@ -13,7 +13,7 @@ from activeph.cli.rundirs import run_directory
 from activeph.config.resume import versions
 from activeph.errors import ActivephError
 from activeph.rundir import RunDirectory, read_resolved
-from activeph.state import State, fold
+from activeph.state import PREPARED, State, fold
 from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger
 from activeph.store.lock import holder
@@ -73,8 +73,8 @@ def _labels(paths: RunDirectory) -> Iterator[str]:
 def _spent(paths: RunDirectory) -> Iterator[str]:
     """Labels that the journal counts."""
     state, ledger = _state(paths), Ledger(paths.labels)
-    picks = [pick for step in state.labelled for pick in state.picks.get(step, ())]
-    picks += (state.test or ()) if state.labelled else ()
+    steps = (None, PREPARED, *state.labelled) if state.labelled else ()
+    picks = [pick for step in steps for pick in state.counting(step)]
     missing = sorted({pick.key for pick in picks if ledger.state(pick.key) is None})
     if missing:
         lost = f"{len(missing)} are missing, such as" if len(missing) > 1 else "1 is missing,"
@@ -83,15 +83,14 @@ def _spent(paths: RunDirectory) -> Iterator[str]:
 
 def _models(paths: RunDirectory) -> Iterator[str]:
     """Trained models."""
+    from activeph.recovery import lost_members
+
     members = int((read_resolved(paths.campaign).get("model") or {}).get("members", 1))
-    for step in sorted(_state(paths).trained):
-        lost = [member for member in range(members) if not paths.member(*step, member).is_file()]
-        if lost:
-            many = "all members" if len(lost) == members else f"member {lost[0]}"
-            yield (
-                f"{paths.round(*step)} lacks {many}; models of finished rounds are needed to continue: restore them "
-                "from a copy"
-            )
+    lost = lost_members(_state(paths), paths, members)
+    for step in dict.fromkeys(step for step, _ in lost):
+        gone = [member for other, member in lost if other == step]
+        many = "all members" if len(gone) == members else f"member {gone[0]}"
+        yield f"{paths.round(*step)} lacks {many}; run again to have it trained anew, or restore it from a copy"
 
 
 def _versions(paths: RunDirectory) -> Iterator[str]:
