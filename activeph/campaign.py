@@ -15,6 +15,7 @@ from activeph.config import Campaign
 from activeph.errors import InputError
 from activeph.labelling import Losses, obtain
 from activeph.loop import Loop, counting, dataset_of, draw, member_paths, picks_at, step_pools
+from activeph.low_fidelity import supplement
 from activeph.prepared import prepared_picks
 from activeph.proposal import (
     Pools,
@@ -46,6 +47,7 @@ def run_rounds(loop: Loop) -> None:
         if any(step not in state.evaluated for step in steps):
             propose(loop, steps)
             label(loop, steps)
+            supplement(loop, steps)
             train(loop, steps)
             evaluate(loop, steps)
         number += 1
