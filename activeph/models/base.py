@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
+import numpy as np
+
+from activeph.errors import InputError
 from activeph.records import Block, Dataset, Prediction, System
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -51,6 +55,21 @@ class Traced(Protocol):
     def learning_curve(self, state: bytes) -> Sequence[tuple[float, ...]]:
         """Return the points of a member's training, each with the columns of :data:`CURVE_COLUMNS`."""
         ...
+
+
+def read_arrays(state: bytes, *names: str) -> dict[str, Any]:
+    """Return the arrays in a member's state that is an npz archive.
+
+    Raises InputError where it is damaged, or lacks one of the names, as those of other kinds of models do.
+    """
+    try:
+        with np.load(io.BytesIO(state)) as arrays:
+            record = dict(arrays)
+    except Exception as error:  # numpy, zipfile and pickle each have their own
+        raise InputError(unreadable(f"a damaged one ({type(error).__name__})")) from None
+    if not set(names) <= set(record):
+        raise InputError(unreadable("that of another kind of model"))
+    return record
 
 
 def unreadable(reason: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from activeph.errors import InputError
-from activeph.models.base import Predictor, unreadable
+from activeph.models.base import Predictor, read_arrays
 from activeph.models.gnn import GnnSettings
 from activeph.models.last_layer import (
     NAMES,
@@ -174,8 +174,4 @@ class HeadsGnnModel(SingleNetworkModel):
 
 
 def _read(state: bytes) -> dict[str, Any]:
-    with np.load(io.BytesIO(state)) as arrays:
-        record = dict(arrays)
-    if "roots" not in record:
-        raise InputError(unreadable("that of another kind of model"))
-    return record
+    return read_arrays(state, "network", "roots")

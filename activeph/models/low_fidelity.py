@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from activeph.models.base import Model, Predictor, Traced
+from activeph.models.base import Model, Predictor, Traced, read_arrays
 from activeph.models.calibration import take
 from activeph.models.scaling import fit_scaling
 from activeph.records import Block, Dataset, FloatArray, Prediction, System
@@ -155,5 +155,4 @@ def _low_fidelity(blocks: Sequence[Block]) -> FloatArray:
 
 
 def _read(state: bytes) -> dict[str, FloatArray]:
-    with np.load(io.BytesIO(state)) as arrays:
-        return dict(arrays)
+    return read_arrays(state, "model", "names", "scale", *LINES)

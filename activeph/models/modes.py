@@ -16,7 +16,7 @@ from pydantic import Field
 
 from activeph.errors import InputError
 from activeph.graphs.pair_sums import pair_sums_of
-from activeph.models.base import unreadable
+from activeph.models.base import read_arrays, unreadable
 from activeph.models.calibration import Recalibration, fit_recalibration, spread_out
 from activeph.models.gaussian_process import Posterior, fit_posterior
 from activeph.models.invariants import invariants_of
@@ -268,13 +268,13 @@ def write_fit(fit: ModesFit) -> bytes:
 
 def read_fit(state: bytes) -> ModesFit:
     """Return a member from its bytes. Raises InputError for those of another kind or version."""
+    arrays = read_arrays(state, "elements", "baseline", "scale", "names", "seed")
+    scaling = Scaling(arrays["elements"], arrays["baseline"], arrays["scale"])
     try:
-        with np.load(io.BytesIO(state)) as arrays:
-            scaling = Scaling(arrays["elements"], arrays["baseline"], arrays["scale"])
-            systems = {str(name): _read_system(arrays, number) for number, name in enumerate(arrays["names"])}
-            return ModesFit(scaling, systems, int(arrays["seed"]))
+        systems = {str(name): _read_system(arrays, number) for number, name in enumerate(arrays["names"])}
     except (KeyError, ValueError) as error:
-        raise InputError(unreadable(str(error))) from None
+        raise InputError(unreadable(f"one of another version ({error})")) from None
+    return ModesFit(scaling, systems, int(arrays["seed"]))
 
 
 def _read_system(arrays: Mapping[str, Any], number: int) -> SystemFit:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -13,7 +12,7 @@ from pydantic import Field
 
 from activeph.errors import InputError
 from activeph.graphs.displacements import same_atoms
-from activeph.models.base import Predictor, unreadable
+from activeph.models.base import Predictor, read_arrays
 from activeph.models.calibration import recalibrated
 from activeph.models.experts import Experts, judge_experts
 from activeph.models.gnn import GnnSettings
@@ -145,11 +144,9 @@ def write_member(member: Member) -> bytes:
 
 def read_member(state: bytes) -> Member:
     """Return a member from its bytes."""
-    try:
-        with np.load(io.BytesIO(state)) as arrays:
-            modes, network, deviations = (arrays[name] for name in ("modes", "network", "deviations"))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(unreadable(str(error))) from None
+    names = ("modes", "network", "deviations")
+    arrays = read_arrays(state, *names)
+    modes, network, deviations = (arrays[name] for name in names)
     return Member(read_fit(modes.tobytes()) if len(modes) else None, network.tobytes(), deviations)
 
 

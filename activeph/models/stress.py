@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from activeph.models.base import Model, Predictor, Traced
+from activeph.models.base import Model, Predictor, Traced, read_arrays
 from activeph.models.calibration import Recalibration, fit_recalibration, spread_out
 from activeph.models.scaling import fit_scaling
 from activeph.models.tensor_features import FROM_COMPONENTS, TO_COMPONENTS, TensorFeatures
@@ -224,8 +224,7 @@ def _write_tensor(fit: TensorFit) -> dict[str, Any]:
 
 
 def _read(state: bytes) -> dict[str, Any]:
-    with np.load(io.BytesIO(state)) as arrays:
-        return dict(arrays)
+    return read_arrays(state, "model", "names", "numbers")
 
 
 def _read_tensor(arrays: Mapping[str, Any]) -> TensorFit:

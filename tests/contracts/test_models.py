@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
@@ -255,6 +256,21 @@ def test_no_member_is_refused(trained: Trained) -> None:
     _, model, _, systems = trained
     with pytest.raises(InputError, match="at least one member"):
         model.load([], systems)
+
+
+def archive() -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, something=np.zeros(3))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda _: b"", lambda _: b"nothing", lambda _: archive(), lambda state: state[:-200]]
+)
+def test_damaged_and_foreign_states_are_refused(trained: Trained, damage: Callable[[bytes], bytes]) -> None:
+    _, model, states, systems = trained
+    with pytest.raises(InputError, match="a member's state must be one that this version of activeph can read but got"):
+        model.load([damage(states[0])], systems)
 
 
 @pytest.mark.parametrize("kind", KINDS)

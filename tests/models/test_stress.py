@@ -173,6 +173,13 @@ def test_six_components_count_as_one_property(trained: tuple[WithStress, list[by
     assert shares[0] == pytest.approx(1.0, abs=0.5)
 
 
+@pytest.mark.parametrize("kept", [0, 50, -300])
+def test_damaged_states_are_refused(kept: int, trained: tuple[WithStress, list[bytes]], system: System) -> None:
+    model, states = trained
+    with pytest.raises(InputError, match="a member's state must be one that this version of activeph can read but got"):
+        model.load([states[0][:kept]], {system.name: system})
+
+
 def test_stress_alone_leaves_the_model_something_to_compare(system: System) -> None:
     systems = {system.name: system}
     model = with_stress(ModesModel(members=2), STRESS_COMPONENTS)
