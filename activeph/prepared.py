@@ -6,12 +6,16 @@ train on them alike and none has them in its budget (``ARCHITECTURE.md``, "What 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from activeph.config import Campaign
+from activeph.errors import InputError
 from activeph.records import Configuration, FloatArray
 from activeph.rundir import RunDirectory, write_arrays
 from activeph.state import Pick
@@ -39,7 +43,7 @@ def prepared_picks(campaign: Campaign, directory: RunDirectory) -> list[Pick]:
     picks: dict[str, Pick] = {}
     for section in campaign.systems:
         if section.renormalise.train:
-            with np.load(labels_path(directory.system(section.name).parent)) as file:
+            with _opened(directory, section.name) as file:
                 named = list(zip(file["keys"].tolist(), file["temperatures"].tolist(), strict=True))
             for index, (key, temperature) in enumerate(named):
                 name = f"renormalise-{temperature:g}K-{index}"
@@ -51,8 +55,22 @@ def prepared_configurations(directory: RunDirectory, picks: Sequence[Pick]) -> d
     """Return the configurations of some of :func:`prepared_picks` by ledger key."""
     found: dict[str, Configuration] = {}
     for name in sorted({pick.system for pick in picks}):
-        with np.load(labels_path(directory.system(name).parent)) as file:
+        with _opened(directory, name) as file:
             numbers, positions, cells = (file[key] for key in ("numbers", "positions", "cells"))
         rows = [(pick.key, pick.index) for pick in picks if pick.system == name]
         found |= {key: Configuration(numbers[row], positions[row], cells[row]) for key, row in rows}
     return found
+
+
+@contextmanager
+def _opened(directory: RunDirectory, system: str) -> Iterator[Mapping[str, Any]]:
+    """Open the labelled draws of a system. Raises InputError where the file is damaged."""
+    path = labels_path(directory.system(system).parent)
+    try:
+        with np.load(path) as file:
+            yield file
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path} must be what this run has written but got damage ({error}); remove it: the next run makes it "
+            "again from its labels"
+        ) from error

@@ -261,6 +261,20 @@ def test_a_lost_label_of_the_preparation_is_calculated_again(whole: Path, tmp_pa
     np.testing.assert_array_equal(found.forces, expected.forces)  # type: ignore[union-attr]
 
 
+def test_a_lost_list_of_draws_is_made_again_and_a_damaged_one_named(whole: Path, tmp_path: Path) -> None:
+    path, run = _trained(tmp_path), tmp_path / "run"
+    _prepared(whole, run)
+    file = run / "systems" / "CsCl" / "renormalisation-labels.npz"
+    content = file.read_bytes()
+    file.write_bytes(content[:100])
+    with pytest.raises(InputError, match="labels.npz must be what this run has written but got damage"):
+        run_campaign(path, run, NoProgress())
+    file.unlink()
+    run_campaign(path, run, NoProgress())
+    assert _state(run).prepared == _state(whole / "run").prepared
+    assert _state(run).evaluated == _state(whole / "run").evaluated
+
+
 def test_a_doubted_draw_trains_nobody_until_a_user_accepts_it(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,7 +120,7 @@ def _preparation(results: Results) -> list[str]:
         f"The training data of every arm hold, from the first round on, {beside(results)}: draws of its renormalised "
         f"phonons ({drawn}). {cost}They are neither in the budget of labels nor on the axes below, which count what "
         "arms add to them. A campaign without renormalised phonons would not have them: an arm that needs none, such "
-        "as random displacements, is better here than it would be alone."
+        "as random displacements, may be better here than it would be alone."
     ]
 
 
