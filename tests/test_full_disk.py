@@ -1,11 +1,13 @@
-"""A whole campaign on a file system that runs full at random moments: nothing is lost, and the reason is told."""
+"""A campaign on a file system that runs full or becomes read-only: nothing is lost, and the reason is told."""
 
+import os
 import random
+import re
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ from activeph.state import State, fold
 from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger
 
+HERE = str(Path(__file__).parent / "execute")  # with a slow calculator
 FULL = "No space left on device"
 TIMES = 5
 CONTENT = {
@@ -58,7 +61,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def begin(folder: Path, run: Path) -> subprocess.Popen[str]:
     program = "from activeph.cli.main import main; main()"
     command = [sys.executable, "-c", program, "run", str(folder / "campaign.yaml"), "--output", str(run)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([HERE, os.environ.get("PYTHONPATH", "")])}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
 def fill(disk: Path) -> None:
@@ -116,3 +120,71 @@ def test_a_campaign_on_a_disk_that_runs_full_ends_the_same(small_disk: Path, tmp
     assert labels_of(run) == labels_of(straight)
     counts = Counter(one["key"] for one in Ledger(run / "labels").calculations())
     assert max(counts.values()) == 1
+
+
+def make_immutable(run: Path, is_so: bool) -> None:
+    """Forbid every change below the labels, as a permission that was taken away does to others than root."""
+    flag = "+i" if is_so else "-i"
+    subprocess.run(["chattr", flag, run / "labels"], check=True, capture_output=True)
+    # claims are symbolic links, which have no flags; other files may end meanwhile
+    everything = ["find", run / "labels", "!", "-type", "l", "-exec", "chattr", flag, "{}", "+"]
+    subprocess.run(everything, check=False, capture_output=True)
+
+
+def remount(run: Path, is_so: bool) -> None:
+    """Make the whole run directory read-only, in spite of the files that are open there."""
+    if is_so:
+        subprocess.run(["mount", "--bind", run, run], check=True, capture_output=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", run], check=True, capture_output=True)
+    else:
+        subprocess.run(["umount", run], check=True)
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("forbid", "reason"), [(make_immutable, "Operation not permitted"), (remount, "Read-only file system")]
+)
+def test_a_directory_that_becomes_read_only_while_labels_run_pauses_the_campaign(
+    tmp_path: Path, forbid: Callable[[Path, bool], None], reason: str
+) -> None:
+    write(tmp_path / "Cu.vasp", bulk("Cu", "fcc", 3.61), format="vasp")
+    (tmp_path / "notes").mkdir()
+    arguments = {"notes": str(tmp_path / "notes"), "seconds": 0.3}
+    slow = {"kind": "ase", "calculator": "slow_emt:SlowEMT", "arguments": arguments}
+    budget = {"labels": 6, "initial": 3, "batch": 3, "repeats": 1}
+    content = CONTENT | {"label": slow, "budget": budget, "model": {"kind": "modes", "members": 1}}
+    (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(content))
+    straight, run = tmp_path / "straight", tmp_path / "run"
+    driver = begin(tmp_path, straight)
+    assert driver.wait() == 0, driver.communicate()[0]
+
+    driver = begin(tmp_path, run)
+    end = time.monotonic() + 300
+    while not (run / "labels").exists() or len(labels_of(run)) < 8:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    try:
+        forbid(run, True)
+    except subprocess.CalledProcessError as error:
+        driver.kill()
+        pytest.skip(f"not permitted here: {error.stderr}")
+    try:
+        said = driver.communicate(timeout=300)[0]
+    finally:
+        forbid(run, False)
+    assert driver.returncode == 3, said
+    assert re.search(rf"cannot be written.*{reason}.*run again", said), said
+    assert "Traceback" not in said, said
+    known = labels_of(run)
+
+    driver = begin(tmp_path, run)
+    assert driver.wait() == 0, driver.communicate()[0]
+    assert known.items() <= labels_of(run).items()
+    mine, other = state_of(run), state_of(straight)
+    assert (mine.test, mine.picks, mine.evaluated) == (other.test, other.picks, other.evaluated)
+    assert labels_of(run) == labels_of(straight)
+    attempts = Ledger(run / "labels").attempts()
+    counts = Counter(one["key"] for one in attempts if one["outcome"] == "label")
+    assert max(counts.values()) == 1
+    assert list((run / "labels").glob("*/.*")) == []
