@@ -54,6 +54,17 @@ def campaign(directory: Path, slurm: SlurmExecutor) -> Path:
     return directory / "campaign.yaml"
 
 
+@pytest.fixture
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is lost be noticed in seconds, and draw nothing at the end."""
+    monkeypatch.setattr("activeph.build.draw_report", lambda directory: None)
+    monkeypatch.setattr("activeph.execute.parsl_workers.HEARTBEAT_SECONDS", 2)
+    monkeypatch.setattr("activeph.execute.parsl_workers.LOST_SECONDS", 6)
+    monkeypatch.setattr("activeph.execute.parsl_workers.QUIET_SECONDS", 1.0)
+    monkeypatch.setattr("activeph.execute.slurm_provider.POLL_SECONDS", 2)
+    monkeypatch.setattr("activeph.execute.slurm_executor.PAUSE_SECONDS", 1.0)
+
+
 class Faults(threading.Thread):
     """What befalls the cluster while the campaign runs in the main thread."""
 
@@ -108,18 +119,13 @@ def node_state() -> str:
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("impatience")
 def test_a_campaign_goes_on_through_lost_workers_jobs_and_nodes(
     slurm: SlurmExecutor,
     cluster: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("activeph.build.draw_report", lambda directory: None)
-    monkeypatch.setattr("activeph.execute.parsl_workers.HEARTBEAT_SECONDS", 2)
-    monkeypatch.setattr("activeph.execute.parsl_workers.LOST_SECONDS", 6)
-    monkeypatch.setattr("activeph.execute.parsl_workers.QUIET_SECONDS", 1.0)
-    monkeypatch.setattr("activeph.execute.slurm_provider.POLL_SECONDS", 2)
     file = campaign(tmp_path, slurm)
     faults = Faults(cluster, tmp_path / "notes")
     faults.start()
@@ -181,19 +187,13 @@ class Absences(threading.Thread):
 
 
 @pytest.mark.integration
+@pytest.mark.usefixtures("impatience")
 def test_a_campaign_goes_on_while_the_controller_is_away(
     slurm: SlurmExecutor,
     cluster: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("activeph.build.draw_report", lambda directory: None)
-    monkeypatch.setattr("activeph.execute.parsl_workers.HEARTBEAT_SECONDS", 2)
-    monkeypatch.setattr("activeph.execute.parsl_workers.LOST_SECONDS", 6)
-    monkeypatch.setattr("activeph.execute.parsl_workers.QUIET_SECONDS", 1.0)
-    monkeypatch.setattr("activeph.execute.slurm_provider.POLL_SECONDS", 2)
-    monkeypatch.setattr("activeph.execute.slurm_executor.PAUSE_SECONDS", 1.0)
     file = campaign(tmp_path, slurm)
     controller = Controller(cluster)
     controller.stop()
