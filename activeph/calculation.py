@@ -20,7 +20,7 @@ from activeph.store.ledger import Ledger
 
 RETRIED = frozenset({"crashed", "timeout"})
 """Failures that another attempt may cure; the others would only cost the same again."""
-UNWRITABLE = NO_SPACE | {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTDIR}
+UNWRITABLE = NO_SPACE | {errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTDIR, errno.EEXIST}
 """The same where the ledger itself is written, and not by a code, whose own permissions may be at fault."""
 
 
@@ -45,7 +45,22 @@ class Taken:
 
 def unwritable(ledger: Ledger, error: OSError) -> str:
     """Return why a campaign pauses whose ledger cannot be written."""
+    if ledger.root.is_symlink() and not ledger.root.exists():
+        return (
+            f"{ledger.root} must lead to the labels that are shared but got nothing at {ledger.root.readlink()}; "
+            "restore or mount it, then run again."
+        )
     return f"labels cannot be written to {ledger.root}: {error}; mend that, then run again."
+
+
+LONGEST = 4000  # characters of a message; all that a code said is in its files
+
+
+def readable(message: str) -> str:
+    """Return what a code said without what would confuse a terminal."""
+    return "".join(
+        each if each.isprintable() or each in "\n\t" else "\N{REPLACEMENT CHARACTER}" for each in message[:LONGEST]
+    )
 
 
 def calculate(task: LabelTask) -> Taken | str | None:
@@ -98,7 +113,7 @@ def _outcome(task: LabelTask, workdir: Path) -> Label | Failure:
 
     def failure(kind: str, message: str, **facts: Any) -> Failure:
         facts |= {"wall_time": time.perf_counter() - start, "host": socket.gethostname()}
-        return Failure(kind, message, {"fingerprint": task.labeler.fingerprint, **facts})
+        return Failure(kind, readable(message), {"fingerprint": task.labeler.fingerprint, **facts})
 
     try:
         check_distances(task.configuration)

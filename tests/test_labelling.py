@@ -231,6 +231,27 @@ def test_a_ledger_that_cannot_be_written_pauses(tmp_path: Path) -> None:
         obtain(EMT, copper(1), Ledger(tmp_path / "labels"), SerialWorkers())
 
 
+def test_shared_labels_that_are_gone_pause(tmp_path: Path) -> None:
+    (tmp_path / "labels").symlink_to(tmp_path / "shared")
+    ledger = Ledger(tmp_path / "labels", tmp_path / "calculations")
+    with pytest.raises(Paused, match=rf"must lead to the labels that are shared but got nothing at {tmp_path}/shared"):
+        obtain(EMT, copper(10), ledger, SerialWorkers())
+    (tmp_path / "shared").mkdir()
+    assert len(obtain(EMT, copper(10), ledger, SerialWorkers())) == 10
+
+
+def test_what_a_code_says_is_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rubbish(*args: object) -> None:
+        raise RuntimeError(f"\x1b[2J\x00\x07 no memory\nat line 3 {'x' * 10**6}")
+
+    monkeypatch.setattr(AseLabeler, "label", rubbish)
+    (failure,) = obtain(EMT, copper(1), Ledger(tmp_path), SerialWorkers()).values()
+    assert isinstance(failure, Failure)
+    assert failure.message.startswith("RuntimeError: \N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}")
+    assert " no memory\nat line 3" in failure.message
+    assert len(failure.message) < 10**4
+
+
 def test_a_worker_finds_what_another_campaign_has_calculated(tmp_path: Path) -> None:
     (configuration,) = copper(1)
     ledger, key = Ledger(tmp_path), label_key(configuration, EMT.fingerprint)

@@ -48,7 +48,7 @@ def _row(facts: Mapping[str, Any]) -> str:
     provenance = facts.get("provenance") or {}
     said = {
         "label": str(provenance.get("code") or ""),
-        "failure": f"{facts.get('kind')}: {facts.get('message')}",
+        "failure": f"{facts.get('kind')}: {str(facts.get('message')).partition(chr(10))[0]}",
         "damaged": "'activeph ledger verify' tells more",
     }
     numbers = (_number(facts.get("energy"), 6), _number(facts.get("band_gap"), 4))
