@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,19 @@ from activeph.labelling import obtain
 from activeph.records import Configuration, Label
 from activeph.state import fold
 from activeph.store import claims as claims_module
+from activeph.store.claims import Claims
 from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger, label_key
 from activeph.store.lock import identity
 
 EMT = AseLabeler(calculator="ase.calculators.emt:EMT")
 N_TEST, SECONDS = 24, 0.4
+UNSHARE = ["unshare", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
+IMPATIENT = """
+from activeph.store import claims, work
+claims.LOST_SECONDS = work.LOST_SECONDS = 5.0
+claims.BEAT_SECONDS = 0.5
+"""
 
 
 def copper(n: int) -> list[Configuration]:
@@ -100,7 +108,7 @@ def test_a_lost_host_is_waited_for_no_longer_than_it_may_be_silent(
     assert os.listdir(ledger.claims.directory) == []
 
 
-def campaign(folder: Path, name: str) -> Path:
+def campaign(folder: Path, name: str, n_test: int = N_TEST, seconds: float = SECONDS) -> Path:
     """Write a campaign of slow copper labels that leave notes, with a ledger that others have too."""
     path = folder / f"{name}.yaml"
     content = {
@@ -112,11 +120,11 @@ def campaign(folder: Path, name: str) -> Path:
         "label": {
             "kind": "ase",
             "calculator": "slow_emt:SlowEMT",
-            "arguments": {"notes": str(folder / "notes"), "seconds": SECONDS},
+            "arguments": {"notes": str(folder / "notes"), "seconds": seconds},
         },
         "model": {"kind": "modes", "members": 1},
         "budget": {"labels": 6, "initial": 3, "batch": 3, "repeats": 1},
-        "test": {"n": N_TEST},
+        "test": {"n": n_test},
         "execute": {"kind": "processes", "workers": 2},
         "ledger": "labels",
     }
@@ -124,11 +132,18 @@ def campaign(folder: Path, name: str) -> Path:
     return path
 
 
-def start(path: Path) -> subprocess.Popen[bytes]:
+def start(path: Path, host: str | None = None, log: str = ".log") -> subprocess.Popen[bytes]:
+    """Start the driver of a campaign, on a host of that name where one is given: with processes of its own, that die
+    with it, and of which nobody else knows.
+    """
     command = [sys.executable, "-c", "from activeph.cli.main import main; main()", "run", str(path), "--output"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent / "execute")}
-    with path.with_suffix(".log").open("ab") as log:
-        return subprocess.Popen([*command, str(path.with_suffix(""))], stdout=log, stderr=log, env=environment)
+    command.append(str(path.with_suffix("")))
+    if host is not None:
+        command = [*UNSHARE, "sh", "-c", f'hostname {host} && exec "$@"', "sh", *command]
+    places = [str(path.parent), str(Path(__file__).parent / "execute"), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+    with path.with_suffix(log).open("ab") as stream:
+        return subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
 
 
 def begun(folder: Path) -> Counter[str]:
@@ -187,4 +202,77 @@ def test_a_killed_driver_is_not_waited_for(two_campaigns: tuple[Path, Path], tmp
     assert start(two_campaigns[0]).wait(timeout=300) == 0
     assert begun(tmp_path) == counts
     assert outcomes(tmp_path, "first")["lost"] == len(left)  # the dead are paid by their own campaign
+    assert list((tmp_path / "labels").glob("*/.*")) == []
+
+
+@pytest.fixture
+def two_hosts(tmp_path: Path) -> tuple[Path, Path]:
+    """Give two campaigns whose labels take longer than a host may be silent."""
+    if subprocess.run([*UNSHARE, "hostname", "node-a"], capture_output=True, check=False).returncode:
+        pytest.skip("hosts of one's own are not permitted here")
+    write(tmp_path / "Cu.vasp", bulk("Cu", "fcc", 3.61), format="vasp")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "sitecustomize.py").write_text(IMPATIENT)  # read by drivers and workers when they start
+    first, second = (campaign(tmp_path, name, n_test=10, seconds=7.0) for name in ("first", "second"))
+    return first, second
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 300
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def refused(path: Path, host: str) -> str:
+    """Return what a driver says that finds its run directory taken."""
+    driver = start(path, host, ".refused")
+    assert driver.wait(timeout=300) == 2
+    return path.with_suffix(".refused").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_drivers_on_two_hosts_calculate_each_label_once(two_hosts: tuple[Path, Path], tmp_path: Path) -> None:
+    drivers = [start(path, host) for path, host in zip(two_hosts, ("node-a", "node-b"), strict=True)]
+    wait_for(lambda: begun(tmp_path).total() > 0)
+    assert "must have one driver but got a second: process 1 on host node-a" in refused(two_hosts[0], "node-b")
+    assert [driver.wait(timeout=300) for driver in drivers] == [0, 0], (tmp_path / "first.log").read_text()
+    counts = begun(tmp_path)
+    assert set(counts.values()) == {1}
+    assert len(counts) == len(list(Ledger(tmp_path / "labels").keys()))
+    for name, host in (("first", "node-a"), ("second", "node-b")):
+        assert set(outcomes(tmp_path, name)) == {"label"}
+        assert {path.name.rpartition("-")[0] for path in (tmp_path / name / "calculations").iterdir()} == {host}
+    assert os.listdir(tmp_path / "labels" / "claims") == []
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_what_a_lost_host_was_at_is_taken_over(two_hosts: tuple[Path, Path], tmp_path: Path) -> None:
+    first, second = two_hosts
+    drivers = [start(first, "node-a"), start(second, "node-b")]
+    claims = tmp_path / "labels" / "claims"
+
+    def held_by(host: str) -> int:
+        return sum(claim.holder["host"] == host for claim in Claims(claims).living().values())
+
+    def are_all_at_work() -> bool:
+        is_held = claims.exists() and held_by("node-a") == 2 and held_by("node-b") == 2
+        return is_held and begun(tmp_path).total() - len(list((tmp_path / "notes").glob("*-finished"))) == 4
+
+    wait_for(are_all_at_work)
+    drivers[0].kill()  # all of its processes die with it, and their claims stay
+    drivers[0].wait()
+    left = [path for path in (tmp_path / "labels").glob("*/.*") if "@node-a." in path.name]
+    assert "process 1 on host node-a" in refused(first, "node-b")  # which cannot know whether node-a lives
+    assert drivers[1].wait(timeout=300) == 0, (tmp_path / "second.log").read_text()
+    counts, n_keys = begun(tmp_path), len(list(Ledger(tmp_path / "labels").keys()))
+    assert len(counts) == n_keys
+    assert counts.total() == n_keys + 2  # what the two workers of node-a were at
+    assert os.listdir(claims) == []
+    assert set(outcomes(tmp_path, "second")) == {"label"}
+    assert start(first, "node-a").wait(timeout=300) == 0, (tmp_path / "first.log").read_text()
+    assert begun(tmp_path) == counts
+    assert outcomes(tmp_path, "first")["lost"] == len(left) == 2
     assert list((tmp_path / "labels").glob("*/.*")) == []
