@@ -25,6 +25,7 @@ from activeph.errors import InputError
 from activeph.phonons.modes import normal_modes
 from activeph.progress import NoProgress
 from activeph.report.answer import answer
+from activeph.report.compare import compare
 from activeph.report.results import load_results
 from activeph.rundir import RunDirectory
 from activeph.state import PREPARED, State, Step, Trajectory, fold
@@ -306,7 +307,9 @@ def test_the_report_says_what_all_arms_train_on(whole: Path, tmp_path: Path) -> 
     assert "(CsCl at 300 K, CsCl at 400 K)" in said
     assert "core-hours, once for all arms" in said
     assert "preparation, for all arms" in said
+    assert f"Left out too: {n} labels of the preparation" in said
     assert f"every arm also trains on {n} labels of the preparation" in answer(load_results(run))
+    assert f"8 x 1 + {n} of the preparation" in compare([run])
     with (run / "report" / "metrics.csv").open() as file:
         assert {row["prepared_labels"] for row in csv.DictReader(file)} == {str(n)}
 
