@@ -1,4 +1,4 @@
-"""What somebody removed after its step was finished, labels and trained members, is made again before anything goes on."""
+"""What somebody removed after its step was finished, labels and members, is made again before anything goes on."""
 
 from __future__ import annotations
 
