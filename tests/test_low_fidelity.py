@@ -14,6 +14,7 @@ import yaml
 from click.testing import CliRunner
 
 from activeph.build import label_costs, run_campaign
+from activeph.cli.ledger import export
 from activeph.cli.predict import command
 from activeph.config import load_campaign
 from activeph.errors import InputError
@@ -174,6 +175,23 @@ def test_predictions_ask_the_cheap_code(finished: Path, tmp_path: Path) -> None:
     predicted, truth = np.array([float(row[2]) for row in rows]), np.array([atoms.info["gap"] for atoms in frames])
     assert np.abs(predicted - truth).mean() < 0.05
     assert np.corrcoef(predicted, truth)[0, 1] > 0.98
+
+
+def test_exports_hold_one_code_or_say_so(finished: Path, tmp_path: Path) -> None:
+    def exported(*words: str) -> tuple[int, str]:
+        path = tmp_path / f"all{len(words)}{len(words[-1]) if words else 0}.extxyz"
+        answer = CliRunner().invoke(export, [str(finished / "run"), "-o", str(path), *words])
+        assert answer.exit_code == 0, answer.exception
+        return len(ase.io.read(path, index=":")), answer.output
+
+    n, said = exported()
+    own = load_campaign(finished / "campaign.yaml").label.fingerprint
+    assert "of several labelers, " in said
+    assert f"{own} ({n // 2})" in said
+    assert exported("--fingerprint", own[:8])[0] == n // 2
+    assert "several" not in exported("--fingerprint", own)[1]
+    wrong = CliRunner().invoke(export, [str(finished / "run"), "-o", str(tmp_path / "x.extxyz"), "--fingerprint", "zz"])
+    assert "--fingerprint must be that of labels in DIR but got 'zz'" in str(wrong.exception)
 
 
 def test_core_hours_hold_both(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import click
 from activeph.cli.export import FORMATS, check_name
 from activeph.cli.outputs import OutputFile, check_way
 from activeph.cli.rundirs import labels_of, run_directory
-from activeph.errors import ActivephError
+from activeph.errors import ActivephError, InputError
+from activeph.records import Entry
 from activeph.store.ledger import Ledger
 
 COLUMNS = "{:12}  {:8}  {:>16}  {:>8}  {:>9}  {}"
@@ -141,16 +142,34 @@ def _fingerprint(campaign: Path) -> str:
     "--format", "file_format", type=click.Choice(FORMATS), default="extxyz", show_default=True, help="Format of FILE."
 )
 @click.option("-o", "--output", type=OutputFile(), required=True, metavar="FILE", help="File to write.")
-def export(directory: Path, file_format: str, output: Path) -> None:
+@click.option(
+    "--fingerprint", default="", metavar="HEX", help="Only labels of the labeler whose fingerprint begins so."
+)
+def export(directory: Path, file_format: str, output: Path, fingerprint: str) -> None:
     """Write every label of DIR to FILE, those of finite displacements included, without arms and splits.
 
-    Use `activeph export` for the dataset of a campaign with its fixed split.
+    Use `activeph export` for the dataset of a campaign with its fixed split. Labels of several labelers are told
+    apart at the end: of a cheap code beside an expensive one, of teachers, or imported from several files.
     """
     from activeph.ledger_tools import ledger_entries
     from activeph.store.export import export_entries
 
     check_name(file_format, output)
-    entries = list(ledger_entries(labels_of(directory)))
+    entries = [each for each in ledger_entries(labels_of(directory)) if _fingerprint_of(each).startswith(fingerprint)]
+    labelers = Counter(map(_fingerprint_of, entries))
+    if not entries and fingerprint:
+        raise InputError(
+            f"--fingerprint must be that of labels in DIR but got {fingerprint!r}; leave it out to see them"
+        )
     for path in export_entries(entries, file_format, output, ()):
         click.echo(path)
     click.echo(_counted(len(entries), "label"))
+    if len(labelers) > 1:
+        counts = ", ".join(f"{name} ({number})" for name, number in labelers.most_common())
+        click.echo(
+            f"of several labelers, {counts}: energies of different codes do not belong together; see --fingerprint"
+        )
+
+
+def _fingerprint_of(entry: Entry) -> str:
+    return str(entry.label.provenance.get("fingerprint"))
