@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-import activeph.campaign
+import activeph.training
 from activeph.acceptance import accept
 from activeph.build import run_campaign
 from activeph.entries import campaign_entries
@@ -303,7 +303,7 @@ def test_training_begins_before_the_labels_of_all_trajectories_are_read(
         return telling
 
     for name in ("dataset_of", "fit_member"):
-        monkeypatch.setattr(f"activeph.campaign.{name}", told(name, getattr(activeph.campaign, name)))
+        monkeypatch.setattr(f"activeph.training.{name}", told(name, getattr(activeph.training, name)))
     run(tmp_path, budget={"labels": 8, "initial": 8, "batch": 8, "repeats": 1})
     one = ["dataset_of", "fit_member", "fit_member"]
     assert "".join(course).count("".join(one * 3)) == 1

@@ -15,7 +15,7 @@ from activeph.kinds import known_kinds
 
 SYSTEM = "systems: [{structure: KBr.vasp}]\n"
 BASE = SYSTEM + "label: xtb\n"
-KEYS = "name, seed, systems, targets, temperatures, arms, baseline, pool, label, model, budget, ledger, test, execute"
+KEYS = "name, seed, systems, targets, temperatures, arms, baseline, pool, label, low_fidelity, model, budget, ledger, test, execute"
 NESTED = "must hold at most 20000 values in 40 levels but got more; remove anchors that repeat one another"
 YAML = "check indentation, colons, brackets and quotes"
 BOMB = "".join(f"{b}: &{b} [{','.join(f'*{a}' for _ in range(9))}]\n" for a, b in zip("abcd", "bcde", strict=True))
