@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import yaml
 from click.testing import CliRunner
 
 from activeph.build import label_costs, run_campaign
+from activeph.cli.check import command as check
 from activeph.cli.ledger import export
 from activeph.cli.predict import command
 from activeph.config import load_campaign
@@ -194,14 +196,19 @@ def test_exports_hold_one_code_or_say_so(finished: Path, tmp_path: Path) -> None
     assert "--fingerprint must be that of labels in DIR but got 'zz'" in str(wrong.exception)
 
 
-def test_core_hours_hold_both(tmp_path: Path) -> None:
-    budget = {"labels": 4, "initial": 4, "repeats": 1}
+def small_with_xtb(**budget: Any) -> dict[str, Any]:
+    """Return the keys of a campaign whose labels, four and two to test, are calculated within a second each."""
+    budget = {"labels": 4, "initial": 4, "repeats": 1, **budget}
     test = {"sample": {"kind": "random"}, "n": 2}
     arms = {"random": {"sample": {"kind": "random", "strain": 0.01}, "select": "random"}}
     crystal = {"name": "KBr", "structure": str(DATA / "KBr.vasp"), "supercell": [1, 1, 1]}
     systems = [{**crystal, "force_constants": str(DATA / "phonopy_params.yaml")}]
     changes = {"budget": budget, "test": test, "arms": arms, "temperatures": [300], "label": {"kind": "xtb"}}
-    changes |= {"systems": systems, "model": {"kind": "gnn", "members": 1, "steps": 2}}
+    return changes | {"systems": systems, "model": {"kind": "gnn", "members": 1, "steps": 2}}
+
+
+def test_core_hours_hold_both(tmp_path: Path) -> None:
+    changes = small_with_xtb()
     plain, both = tmp_path / "plain", tmp_path / "both"
     run(plain, **changes)
     run(both, **changes, low_fidelity={"kind": "xtb", "method": "GFN1-xTB"})
@@ -212,6 +219,25 @@ def test_core_hours_hold_both(tmp_path: Path) -> None:
     for key, hours in costs[1].items():
         own = sum(attempt["seconds"] for attempt in ledger.attempts() if attempt["key"] == key) / 3600
         assert hours > own > 0
+
+
+def test_check_forecasts_both(tmp_path: Path) -> None:
+    def said(*words: str, **changes: Any) -> str:
+        (tmp_path / "campaign.yaml").write_text(yaml.safe_dump(campaign(**changes)))
+        answer = CliRunner().invoke(check, [str(tmp_path / "campaign.yaml"), *words])
+        assert answer.exit_code == 0, answer.exception
+        return answer.output
+
+    cheap = {"low_fidelity": {"kind": "xtb", "method": "GFN1-xTB"}}
+    small = small_with_xtb(core_hours=1e-7) | {"systems": campaign()["systems"]}
+    table = said(**small, **cheap)
+    numbers = {row[0]: int(row[1]) for row in re.findall(r"^(.+?)  +(\d+)  .*B$", table, re.MULTILINE)}
+    assert numbers == {"arm random": 4, "test set": 2, "low fidelity": 6, "at most": 12}
+    assert "the campaign will pause at its limit" in table
+    assert "low fidelity: at most 6 labels" in said("--no-label", **small, **cheap)
+    replayed_alone = said(**cheap)  # labels cost nothing, what stands beside them does
+    assert "arm active: at most 12 labels" in replayed_alone
+    assert re.search(r"^low fidelity +56  .*\nat most +56  ", replayed_alone, re.MULTILINE)
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ def command(file: Path, no_label: bool) -> None:
     Reads file and structures, tries the labeler on one small cell (and on the supercell if quick) in a temporary
     folder, and tells how many labels each arm may take, how long they last, and what they cost in core-hours and disk.
     """
+    from activeph.cli.forecast import count_labels, count_low_fidelity
     from activeph.config import check_inputs, load_campaign
 
     campaign = load_campaign(file)
@@ -37,18 +38,26 @@ def command(file: Path, no_label: bool) -> None:
     click.echo(f"{file}: the file is valid")
     systems = _systems(campaign)
     if no_label:
-        _tell_counts(campaign, systems)
+        _tell_counts(count_labels(campaign, systems) | count_low_fidelity(campaign))
         return
-    trials = _trials(campaign, systems)
+    forecasts = _forecasts(campaign, systems)
+    if forecasts:
+        _tell(forecasts, campaign.budget.core_hours)
+
+
+def _forecasts(campaign: Campaign, systems: Sequence[System]) -> list[Forecast]:
+    """Try the labeler, and the cheap code where there is one; return what those that compute will cost."""
+    from activeph.cli.forecast import count_labels, count_low_fidelity, forecast
+
+    tried = [(count_labels(campaign, systems), _trials(campaign, systems))]
     if campaign.low_fidelity is not None:
         click.echo("low fidelity: one calculation beside every label, and for every structure that is predicted")
-        _trials(campaign.model_copy(update={"label": campaign.low_fidelity, "targets": ("band_gap",)}), systems)
-    if trials:
-        from activeph.cli.forecast import forecast
-
-        _tell(forecast(campaign, systems, trials[-1]), campaign.budget.core_hours)
-    else:
-        _tell_counts(campaign, systems)
+        cheap = campaign.model_copy(update={"label": campaign.low_fidelity, "targets": ("band_gap",)})
+        tried.append((count_low_fidelity(campaign), _trials(cheap, systems)))
+    for counts, trials in tried:
+        if not trials:
+            _tell_counts(counts)
+    return [forecast(campaign, systems, trials[-1], counts) for counts, trials in tried if trials]
 
 
 def _systems(campaign: Campaign) -> list[System]:
@@ -109,32 +118,43 @@ def _trials(campaign: Campaign, systems: Sequence[System]) -> list[Trial]:
     return trials
 
 
-def _tell_counts(campaign: Campaign, systems: Sequence[System]) -> None:
-    from activeph.cli.forecast import count_labels
-
-    for purpose, labels in count_labels(campaign, systems).items():
+def _tell_counts(counts: Mapping[str, int]) -> None:
+    for purpose, labels in counts.items():
         click.echo(f"{purpose}: at most {labels} labels")
 
 
-def _tell(expected: Forecast, core_hours: float | None) -> None:
-    width = max(map(len, expected.labels), default=0)
+def _tell(forecasts: Sequence[Forecast], core_hours: float | None) -> None:
+    rows = {
+        purpose: (number, one.wall_time(number), one.core_hours(number), number * one.size)
+        for one in forecasts
+        for purpose, number in one.labels.items()
+    }
+    number = sum(one.total for one in forecasts)
+    time = _sum(one.wall_time(one.total) for one in forecasts)
+    low, high = _sum(one.core_hours(one.total) for one in forecasts)
+    size = sum(one.total * one.size for one in forecasts)
+    width = max(map(len, rows), default=0)
     click.echo(f"\n{'':{width}}  labels  {'labelling':>24}  core-hours      disk")
-    for purpose, labels in {**expected.labels, "at most": expected.total}.items():
-        cells = f"{_times(expected.wall_time(labels)):>24}  {_hours(expected.core_hours(labels)):>10}"
-        click.echo(f"{purpose:{width}}  {labels:6}  {cells}  {_bytes(labels * expected.size):>8}")
-    many = f"{expected.workers} workers" if expected.workers > 1 else "1 worker"
-    each = f"{expected.cores} cores" if expected.cores > 1 else "1 core"
+    for purpose, (n, seconds, hours, disk) in {**rows, "at most": (number, time, (low, high), size)}.items():
+        click.echo(f"{purpose:{width}}  {n:6}  {_times(seconds):>24}  {_hours(hours):>10}  {_bytes(disk):>8}")
+    one = forecasts[0]
+    many = f"{one.workers} workers" if one.workers > 1 else "1 worker"
+    each = f"{one.cores} cores" if one.cores > 1 else "1 core"
     click.echo(f"\nTimes are those of {many} with {each} per label; training comes on top, and the")
     click.echo(
         "disk for models. Arms share equal configurations; what fails is replaced, which costs core-hours alone."
     )
-    low, high = expected.core_hours(expected.total)
     if core_hours is not None and high > core_hours:
         sure = "will" if low > core_hours else "may"
         click.echo(f"budget.core_hours: the campaign {sure} pause at its limit of {core_hours:g} core-hours")
     free = shutil.disk_usage(Path()).free
-    if expected.total * expected.size > free:
-        click.echo(f"disk: labels need {_bytes(expected.total * expected.size)} but {_bytes(free)} are free here")
+    if size > free:
+        click.echo(f"disk: labels need {_bytes(size)} but {_bytes(free)} are free here")
+
+
+def _sum(spans: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    lows, highs = zip(*spans, strict=True)
+    return sum(lows), sum(highs)
 
 
 def _times(span: tuple[float, float]) -> str:

@@ -37,17 +37,17 @@ class Trial:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Numbers of labels by what they are for, and the time of one in s: lowest and highest expectation."""
+    """Numbers of calculations by what they are for, and the time of one in s: lowest and highest expectation."""
 
     labels: Mapping[str, int]
     seconds: tuple[float, float]
     size: int  # bytes on disk of one label
     workers: int
-    cores: int  # per label
+    cores: int  # per calculation
 
     @property
     def total(self) -> int:
-        """All labels; arms that choose the same configuration share it, so there may be fewer."""
+        """All of them; arms that choose the same configuration share it, so there may be fewer."""
         return sum(self.labels.values())
 
     def wall_time(self, labels: int) -> tuple[float, float]:
@@ -77,6 +77,16 @@ def count_labels(campaign: Campaign, systems: Sequence[System]) -> dict[str, int
     return counts
 
 
+def count_low_fidelity(campaign: Campaign) -> dict[str, int]:
+    """Return the largest number of calculations of the cheap code: one beside all that models see; {} without one."""
+    if campaign.low_fidelity is None:
+        return {}
+    trained = [section.renormalise for section in campaign.systems if section.renormalise.train]
+    prepared = len(wanted_temperatures(campaign)) * sum(one.max_rounds * one.draws for one in trained)
+    spent = len(campaign.arms) * campaign.budget.repeats * campaign.budget.labels
+    return {"low fidelity": spent + campaign.test.n + prepared}
+
+
 def try_labeler(campaign: Campaign, system: System) -> list[Trial]:
     """Label the unit cell and, where that promises to be quick, a displaced supercell, as the campaign would."""
     unit_cell, supercell = system.unit_cell, finite_displacements(system)[1]
@@ -104,13 +114,16 @@ def try_labeler(campaign: Campaign, system: System) -> list[Trial]:
         return [second] if isinstance(first.outcome, Failure) else [first, second]
 
 
-def forecast(campaign: Campaign, systems: Sequence[System], trial: Trial) -> Forecast:
-    """Return what all labels will cost if each takes what the trial took, scaled to the supercell."""
+def forecast(campaign: Campaign, systems: Sequence[System], trial: Trial, counts: Mapping[str, int]) -> Forecast:
+    """Return what calculations will cost if each takes what the trial took, scaled to the supercell.
+
+    Those of a cheap code occupy as many cores as labels do: an executor's places are of one size.
+    """
     n_atoms = max(len(system.supercell.numbers) for system in systems)
     seconds = _extrapolated(trial, n_atoms)
     size = trial.size * n_atoms // trial.n_atoms
     cores = cores_per_label(campaign.execute, campaign.label)
-    return Forecast(count_labels(campaign, systems), seconds, size, _workers(campaign.execute), cores)
+    return Forecast(counts, seconds, size, _workers(campaign.execute), cores)
 
 
 def size_on_disk(folder: Path) -> int:
