@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 import activeph
 from activeph.config.schema import Campaign
 from activeph.document import short, shown
 from activeph.errors import InputError
 from activeph.rundir import RunDirectory, read_resolved, write_bytes
+from activeph.section import Section
 
 DISTRIBUTIONS = (
     "ase", "e3nn", "mace-torch", "modAL-python", "numpy", "phonopy", "pydantic", "scikit-learn", "scipy", "spglib",
@@ -60,7 +62,7 @@ def open_run(campaign: Campaign, directory: RunDirectory) -> Campaign:
     """
     new = resolved(campaign)
     if directory.campaign.exists():
-        refused = _refused(read_resolved(directory.campaign), new)
+        refused = _refused(_completed(read_resolved(directory.campaign), campaign), new)
         if refused and directory.journal.exists():
             raise InputError(_refusal(refused[0], directory))
         if refused and directory.systems.exists():
@@ -75,7 +77,7 @@ def _refused(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Difference]
     """
     refused = [change for change in differences(old, new) if not change.allowed]
     if old.get(LABELER) != new[LABELER]:
-        return refused
+        return sorted(refused, key=lambda change: change.key == LABELER)  # the keys that changed it tell more
     of_labelers = ("label.", "files.label.", "low_fidelity.", "files.low_fidelity.")
     return [change for change in refused if not change.key.startswith(of_labelers)]
 
@@ -115,12 +117,35 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Differen
     return [Difference(key, before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)]
 
 
+def _completed(old: Any, new: Any) -> Any:
+    """Return what a run was begun with, keys that its version did not know at the defaults they have today.
+
+    ``new`` is the part of the present campaign that ``old`` is compared with: a key that came later is left at what
+    makes nothing differ, unless somebody writes another value. Of another kind nothing is known.
+    """
+    if isinstance(old, list) and isinstance(new, tuple):
+        return [*map(_completed, old, new), *old[len(new) :]]
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping | Section):
+        return old
+    parts = new if isinstance(new, Mapping) else {name: getattr(new, name) for name in type(new).model_fields}
+    known = {name: _completed(item, parts.get(name)) for name, item in old.items()}
+    if isinstance(new, Mapping) or old.get("kind") != parts.get("kind"):
+        return known
+    try:  # what follows from other keys of the section follows them again
+        bare = type(new).model_validate({name: part for name, part in parts.items() if name in old})
+    except ValidationError:  # it must be written
+        return known
+    return known | {name: value for name, value in json.loads(bare.model_dump_json()).items() if name not in old}
+
+
 def check_same_crystal(campaign: Campaign, name: str, directory: RunDirectory) -> None:
     """Raise InputError where the run was begun with another system of that name, or with another labeler.
 
     What a run has computed of a crystal, such as its force constants, belongs to both.
     """
     old, new = _of_system(read_resolved(directory.campaign), name), _of_system(resolved(campaign), name)
+    sections = {section.name: section for section in campaign.systems}
+    old = _completed(old, {"label": campaign.label, "systems": sections})
     changes = sorted(differences(old, new), key=lambda change: not change.key.startswith("files."))
     if changes:  # other content tells more than the other path that came with it
         raise InputError(_refusal(changes[0], directory))

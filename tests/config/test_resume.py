@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -104,6 +105,70 @@ def test_defaults_that_follow_a_raised_budget_are_to_be_written(write: Write, fo
     with pytest.raises(InputError, match=r"^budget.initial must stay 10, .* but got 25; write 'initial: 10', or start"):
         open_run(load_campaign(write(BASE + "budget: {labels: 50}\n")), directory)
     open_run(load_campaign(write(BASE + "budget: {labels: 50, initial: 10, batch: 10}\n")), directory)
+
+
+def forget(directory: RunDirectory, *keys: Sequence[str | int]) -> None:
+    """Take keys out of a run's resolved file, as if it were of a version that did not know them."""
+    content = read_resolved(directory.campaign)
+    for *path, last in keys:
+        part: Any = content
+        for name in path:
+            part = part[name]
+        del part[last]
+    directory.campaign.write_text(yaml.safe_dump(content))
+
+
+XTB = "label: xtb\n"
+CRYSTAL = "systems: [{structure: KBr.vasp, %s}]\n" + XTB
+NEWER: dict[str, tuple[tuple[str | int, ...], str, str]] = {  # key, what a user writes, what is answered
+    "in a section": (
+        ("systems", 0, "renormalise", "draws"),
+        CRYSTAL % "renormalise: {draws: 9}",
+        "systems.0.renormalise.draws must stay 8",
+    ),
+    "a whole section": (
+        ("systems", 0, "quasi_harmonic"),
+        CRYSTAL % "quasi_harmonic: {statistics: classical}",
+        "systems.0.quasi_harmonic.statistics must stay 'quantum'",
+    ),
+    "a kind": (("model",), BASE + "model: {kind: gnn}\n", "model.kind must stay 'modes-gnn'"),
+    "in a kind": (("model", "members"), BASE + "model: {members: 3}\n", "model.members must stay 5"),
+    "in a kind of a kind": (
+        ("test", "sample", "statistics"),
+        BASE + "test: {sample: {kind: phonon, statistics: classical}}\n",
+        "test.sample.statistics must stay 'quantum'",
+    ),
+    "null by default": (
+        ("test", "temperatures"),
+        BASE + "test: {temperatures: [150, 300, 450, 600]}\n",
+        "test.temperatures must stay nothing",
+    ),
+    "a kind or null": (("low_fidelity",), BASE + "low_fidelity: xtb\n", "low_fidelity.kind must stay nothing"),
+    "that follows another": (
+        ("budget", "initial"),
+        BASE + "budget: {labels: 10, initial: 5, batch: 10}\n",
+        "budget.initial must stay 10",
+    ),
+}
+
+
+@pytest.mark.parametrize(("key", "written", "answer"), NEWER.values(), ids=NEWER.keys())
+def test_a_key_of_a_newer_version_stays_at_its_default(
+    key: tuple[str | int, ...], written: str, answer: str, write: Write, folder: Path
+) -> None:
+    directory = begin(write, folder, BASE + "budget: {labels: 10}\n" if key[0] == "budget" else BASE)
+    whole = read_resolved(directory.campaign)
+    forget(directory, key)
+    with pytest.raises(InputError, match=f"^{answer}, as run was begun with, but got"):
+        open_run(load_campaign(write(written, "other.yaml")), directory)
+    open_run(load_campaign(folder / "c.yaml"), directory)
+    assert read_resolved(directory.campaign) == whole
+
+
+def test_a_crystal_of_a_run_of_an_older_version_is_the_same(write: Write, folder: Path) -> None:
+    directory = begin(write, folder)
+    forget(directory, ("systems", 0, "renormalise", "draws"), ("label", "accuracy"))
+    check_same_crystal(load_campaign(folder / "c.yaml"), "KBr", directory)
 
 
 def test_an_allowed_change_is_kept(write: Write, folder: Path) -> None:
