@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from activeph.errors import InputError
+from activeph.identity import GRID_OFFSET, SAME_POSITION
 from activeph.records import Block, Configuration, FloatArray, IntArray, System
 from activeph.sample.guards import Guard
 from activeph.section import InputPath, Section
@@ -27,7 +28,7 @@ class FilePool:
     """The structures of a file, in its order."""
 
     system: str
-    names: tuple[str, ...]  # one per structure, independent of any seed
+    names: tuple[str, ...]  # one per structure, of what it is: independent of any seed and file
     species: IntArray  # [S, N] atomic numbers
     positions: FloatArray  # [S, N, 3] Å
     cells: FloatArray  # [S, 3, 3] Å
@@ -51,7 +52,7 @@ class FilePool:
         return Block(self.system, self.species[part], self.positions[part], self.cells[part], self.temperatures[part])
 
     def ids(self, indices: Sequence[int]) -> list[str]:
-        """Return the structures' names: file content and place in it."""
+        """Return the structures' names, equal for equal structures whatever files they are in."""
         return [self.names[index] for index in indices]
 
 
@@ -72,42 +73,47 @@ class ReplaySampler(Section):
     def pool(self, system: System, n: int, seed: int) -> FilePool:
         """Return ``n`` structures of the file, drawn without replacement (all of them where it has no more).
 
-        Atoms are put in the system's order and next to their sites; a structure's id does not depend on the seed.
+        Atoms are put in the system's order and next to their sites. A structure that the file repeats is there once,
+        and has the same id in every file: what one file tests, another does not train on.
 
         Raises:
             InputError: an unreadable file, or none of its structures has the system's atoms.
         """
         stamp = self.file.stat() if self.file.exists() else None
-        digest, frames = _read(self.file, stamp.st_mtime_ns if stamp else 0)
+        frames = _read(self.file, stamp.st_mtime_ns if stamp else 0)
         guard = Guard(system, self.minimum_distance, self.largest_displacement)
-        rows, positions, cells, temperatures, refused = [], [], [], [], 0
-        for row, frame in enumerate(frames):
+        names: dict[str, None] = {}
+        positions, cells, temperatures, refused = [], [], [], 0
+        for frame in frames:
             placed = _placed(frame, system)
             if placed is None or not self._wanted(frame.temperature):
                 continue
             if not _accepts(guard, system, placed, frame.configuration.cell):
                 refused += 1
                 continue
-            rows.append(row)
+            name = _name(placed, frame.configuration.cell)
+            if name in names:
+                continue
+            names[name] = None
             positions.append(placed)
             cells.append(frame.configuration.cell)
             temperatures.append(frame.temperature)
-        if not rows:
+        if not names:
             raise InputError(
                 f"file must hold structures with the atoms and cell of system {system.name!r} but got none of "
                 f"{len(frames)} in {self.file} ({refused} refused by guards); check supercell and temperatures"
             )
-        chosen = np.sort(generator("replay", seed).permutation(len(rows))[:n])
-        names = tuple(f"{system.name}-{self.kind}-{digest}-{rows[index]}" for index in chosen)
+        chosen = np.sort(generator("replay", seed).permutation(len(names))[:n])
+        known = list(names)
         shape = (len(chosen), len(system.supercell.numbers))
         return FilePool(
             system.name,
-            names,
+            tuple(f"{system.name}-{self.kind}-{known[index]}" for index in chosen),
             np.broadcast_to(system.supercell.numbers, shape),
             np.array(positions)[chosen],
             np.array(cells)[chosen],
             np.array(temperatures)[chosen],
-            refused / (refused + len(rows)),
+            refused / (refused + len(names)),
         )
 
     def _wanted(self, temperature: float) -> bool:
@@ -122,17 +128,16 @@ class _Frame:
 
 
 @lru_cache(maxsize=8)
-def _read(path: Path, _modified: int) -> tuple[str, tuple[_Frame, ...]]:
-    """Return 12 hex digits of the file's content and its structures."""
+def _read(path: Path, _modified: int) -> tuple[_Frame, ...]:
+    """Return the structures of a file."""
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
         frames = list(_structures(path))
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise InputError(
             f"file must hold structures that ASE reads but got {path} ({reason}); try extended XYZ"
         ) from error
-    return digest, tuple(_frame(atoms, known) for atoms, known in frames)
+    return tuple(_frame(atoms, known) for atoms, known in frames)
 
 
 def _structures(path: Path) -> Iterator[tuple[Any, Mapping[str, Any]]]:
@@ -175,6 +180,12 @@ def _placed(frame: _Frame, system: System) -> FloatArray | None:
     if np.array_equal(nearest, fractions):
         return theirs.positions if np.array_equal(ours.numbers, theirs.numbers) else nearest @ theirs.cell
     return np.asarray(nearest @ theirs.cell)
+
+
+def _name(positions: FloatArray, cell: FloatArray) -> str:
+    """Return 16 hex digits of a structure, the same wherever the whole crystal is moved to."""
+    grid = np.concatenate([positions - positions.mean(axis=0), cell]) / SAME_POSITION
+    return hashlib.sha256(np.floor(grid + GRID_OFFSET).astype("<i8").tobytes()).hexdigest()[:16]
 
 
 def _accepts(guard: Guard, system: System, positions: FloatArray, cell: FloatArray) -> bool:

@@ -74,12 +74,26 @@ def test_other_crystals_in_the_file_are_passed_over(crystal: Builder, tmp_path: 
     ase.io.write(tmp_path / "a.extxyz", [other, *frames, other])
     pool = ReplaySampler(file=tmp_path / "a.extxyz").pool(system, 100, 0)
     assert pool.size == 4
-    assert [name.rsplit("-", 1)[1] for name in pool.ids(range(4))] == ["1", "2", "3", "4"]
     ase.io.write(tmp_path / "b.extxyz", [other, other])
     with pytest.raises(
         InputError, match="must hold structures with the atoms and cell of system 'perovskite' but got none of 2"
     ):
         ReplaySampler(file=tmp_path / "b.extxyz").pool(system, 100, 0)
+
+
+def test_a_structure_is_there_once_and_known_again_in_another_file(crystal: Builder, tmp_path: Path) -> None:
+    system = crystal("perovskite")
+    frames, u = _frames(system, 8)
+    moved = frames[1].copy()
+    moved.positions += [0.1, -0.2, 0.3]
+    ase.io.write(tmp_path / "all.extxyz", [*frames, frames[3], moved])
+    ase.io.write(tmp_path / "test.extxyz", frames[4:6])
+    whole = ReplaySampler(file=tmp_path / "all.extxyz").pool(system, 100, 0)
+    test = ReplaySampler(file=tmp_path / "test.extxyz").pool(system, 100, 0)
+    assert whole.size == 8
+    assert whole.refused_share() == 0
+    np.testing.assert_allclose(whole.block(0, 8).positions, system.supercell.positions + u, atol=1e-7)
+    assert test.ids(range(2)) == whole.ids([4, 5])
 
 
 def test_an_unreadable_file_gets_a_sentence(crystal: Builder, tmp_path: Path) -> None:
