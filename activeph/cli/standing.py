@@ -16,7 +16,7 @@ from activeph.report.metrics import goals_met
 from activeph.rundir import RunDirectory, read_resolved
 from activeph.state import OUTLIER, SetAside, State, Step, Trajectory, fold
 from activeph.store.journal import Journal
-from activeph.store.ledger import UNFINISHED, ledger_of
+from activeph.store.ledger import UNFINISHED, Ledger, ledger_of
 from activeph.store.lock import holder
 
 SCHEMA = "activeph-status-2"
@@ -50,6 +50,7 @@ def standing(directory: RunDirectory) -> dict[str, Any]:
         "updated": _updated(directory),
         "round": max((step.round for step in state.picks), default=None),
         "step": None if complete else _step(state),
+        "preparation": _preparation(state, campaign, outcomes, ledger, attempts),
         "labels": _counts(state, outcomes, running),
         "labels_left": left,
         "labels_per_hour": rate,
@@ -82,6 +83,23 @@ def _counts(
         "failed": failed + len(gone),
         "running": under_way,
         "queued": len(waiting) - under_way,
+    }
+
+
+def _preparation(
+    state: State, campaign: Mapping[str, Any], outcomes: Mapping[str, str], ledger: Ledger, attempts: Attempts
+) -> dict[str, Any]:
+    """Return what was calculated of crystals before the first round: by this campaign, and for no arm or test set."""
+    cheap = str(campaign.get("fingerprint", "")).partition("+")[2]  # asked beside labels
+    others = {one["key"] for one in attempts if cheap and str(one["sort"]).startswith(f"{cheap}-")}
+    others |= {pick.key for step in (None, *state.picks) for pick in state.chosen(step)}
+    own = [one for one in attempts if one["key"] not in others]
+    found = Counter(outcomes.get(key) for key in {one["key"] for one in own})
+    return {
+        "done": found["label"],
+        "failed": found["failure"],
+        "running": 0 if state.test else len(ledger.running(own=True)),
+        "core_hours": sum(one["seconds"] * one["cores"] / 3600 for one in own),
     }
 
 

@@ -62,12 +62,19 @@ def _amounts(facts: dict[str, Any]) -> list[str]:
     """Return what there is, in one line, and what failed by class in another."""
     counts = facts["labels"]
     words = {"done": "labels", "running": "being computed", "queued": "queued", "failed": "failed and replaced"}
-    lines = [", ".join(f"{counts[name]} {word}" for name, word in words.items())]
+    lines = [*_prepared(facts["preparation"]), ", ".join(f"{counts[name]} {word}" for name, word in words.items())]
     classes = {**facts["failures"], **({"outlier": len(facts["outliers"])} if facts["outliers"] else {})}
     classes |= {f"attempts {name}": number for name, number in facts["retries"].items()}
     if classes:
         lines.append("by class: " + ", ".join(f"{number} {name}" for name, number in sorted(classes.items())))
     return lines
+
+
+def _prepared(facts: dict[str, Any]) -> list[str]:
+    """Return what was calculated of crystals before the first round, as far as anything was."""
+    words = {"done": "labels", "running": "being computed", "failed": "failed"}
+    parts = [f"{facts[name]} {word}" for name, word in words.items() if facts[name]]
+    return [f"preparation: {', '.join(parts)}, {facts['core_hours']:.3g} core-hours spent"] if parts else []
 
 
 def _pace(facts: dict[str, Any]) -> list[str]:

@@ -168,9 +168,13 @@ class Ledger:
         """Return every attempt that was finished: a label, a failure, or the same as somebody else's."""
         return [attempt for attempt in self.attempts() if attempt["outcome"] not in UNFINISHED]
 
-    def running(self) -> list[str]:
-        """Return the keys that are being calculated now, as far as this host can tell; sorted."""
-        return sorted({work.key for work in self._work() if not work.is_dead})
+    def running(self, own: bool = False) -> list[str]:
+        """Return the keys that are being calculated now, as far as this host can tell; sorted.
+
+        ``own`` leaves out what campaigns that share the labels are at.
+        """
+        living = [work for work in self._work() if not work.is_dead]
+        return sorted({work.key for work in living if not own or work.account in ("", self.account)})
 
     def places(self, prefix: str) -> dict[str, Path]:
         """Return key and directory of every record, and of every calculation under way, whose key begins so."""

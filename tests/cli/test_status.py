@@ -48,7 +48,8 @@ def test_every_key_is_documented(activeph, run: Path) -> None:
     assert f"`{facts['schema']}`" in text
     documented = set(re.findall(r"`(\w+)`", text))
     repeat = facts["arms"]["random"][0]
-    for names in (facts, facts["labels"], facts["core_hours"], repeat, repeat["labels"], facts["quarantined"][0]):
+    parts = (facts["preparation"], facts["labels"], facts["core_hours"], facts["quarantined"][0])
+    for names in (facts, *parts, repeat, repeat["labels"]):
         assert set(names) <= documented
 
 
@@ -81,6 +82,18 @@ def test_calculations_under_way_are_counted(activeph, run: Path) -> None:
     set_aside(run, "crashed")
     with ledger_of(run).workdir("f" * 24):
         assert told(activeph)["labels"] == {"done": 11, "failed": 1, "running": 1, "queued": 0}
+
+
+def test_labels_of_the_preparation_are_told_from_the_first_on(activeph, run: Path) -> None:
+    facts = told(activeph)
+    assert facts["preparation"].items() >= {"done": 2, "failed": 0, "running": 0}.items()  # finite displacements
+    assert 0 < facts["preparation"]["core_hours"] < facts["core_hours"]["spent"]
+    assert "\npreparation: 2 labels, " in activeph("status", "runs/tiny").out
+    (run / "journal.jsonl").unlink()  # as if nothing had been chosen yet
+    with ledger_of(run).workdir("f" * 24):
+        facts = told(activeph)
+        assert (facts["step"], facts["preparation"]["running"]) == ("preparing", 1)
+        assert ", 1 being computed, " in activeph("status", "runs/tiny").out
 
 
 def test_throughput_time_left_and_cost(activeph, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
