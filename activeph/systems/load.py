@@ -131,7 +131,7 @@ def system_of(name: str, phonon: Any) -> System:
 def phonopy_of(system: System) -> Any:
     """Return the phonopy object of a system, force constants and Born charges included."""
     unit_masses: FloatArray = np.empty(len(system.unit_cell.numbers))
-    unit_cell = phonopy_atoms(system.unit_cell)
+    unit_cell = phonopy_atoms(system.unit_cell, dict.fromkeys(_symbols(system.unit_cell), 1.0))
     phonon = new_phonopy(unit_cell, system.supercell_matrix, system.primitive_matrix)
     for atom, image in enumerate(phonon.supercell.u2s_map):
         unit_masses[atom] = system.masses[image]
@@ -171,18 +171,35 @@ def phonopy_atoms(configuration: Configuration, masses: Mapping[str, float] | No
     """Return phonopy's atoms of a configuration, standard masses where none are given."""
     from phonopy.structure.atoms import PhonopyAtoms
 
-    atoms = PhonopyAtoms(
-        numbers=configuration.numbers.tolist(), cell=configuration.cell, positions=configuration.positions
-    )
-    unknown = sorted(set(masses or ()) - set(atoms.symbols))
+    masses, symbols = masses or {}, _symbols(configuration)
+    unknown = sorted(set(masses) - set(symbols))
     if unknown:
         raise InputError(
             f"masses must name elements of the crystal but got {', '.join(unknown)}; "
-            f"it has {', '.join(sorted(set(atoms.symbols)))}"
+            f"it has {', '.join(sorted(set(symbols)))}"
         )
-    if masses:
-        atoms.masses = [masses.get(symbol, mass) for symbol, mass in zip(atoms.symbols, atoms.masses, strict=True)]
-    return atoms
+    each = {symbol: masses.get(symbol) or _standard_mass(symbol) for symbol in symbols}
+    return PhonopyAtoms(
+        numbers=configuration.numbers.tolist(),
+        cell=configuration.cell,
+        positions=configuration.positions,
+        masses=[each[symbol] for symbol in symbols],
+    )
+
+
+def _standard_mass(symbol: str) -> float:
+    """Return the standard mass in amu. Raises InputError for an element without one, such as Po."""
+    from ase.data import atomic_masses, atomic_numbers
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    try:
+        return float(PhonopyAtoms([symbol], cell=np.eye(3), positions=np.zeros((1, 3))).masses[0])
+    except RuntimeError:
+        isotope = f"{{{symbol}: {atomic_masses[atomic_numbers[symbol]]:g}}}"
+        raise InputError(
+            f"masses of the system must have {symbol}, which has no standard mass, but got none for it; "
+            f"write that of the isotope beside `structure`, such as `masses: {isotope}`"
+        ) from None
 
 
 def compact(phonon: Any) -> FloatArray | None:
@@ -251,6 +268,12 @@ def _snapped(configuration: Configuration) -> Configuration:
     if moved > 3 * SNAP or np.abs(refined.cell.array - atoms.cell.array).max() > 3 * SNAP:
         return configuration
     return dataclasses.replace(configuration, positions=refined.positions, cell=np.array(refined.cell.array))
+
+
+def _symbols(configuration: Configuration) -> list[str]:
+    from ase.data import chemical_symbols
+
+    return [chemical_symbols[number] for number in configuration.numbers]
 
 
 def _configuration(cell: Any) -> Configuration:

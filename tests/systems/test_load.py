@@ -10,6 +10,7 @@ import spglib
 
 from activeph.errors import InputError
 from activeph.systems import load_system
+from activeph.systems.load import phonopy_of
 
 
 @pytest.fixture
@@ -35,6 +36,15 @@ def test_isotopes(potassium_bromide: Path) -> None:
     assert system.masses[1] == 81.0
     with pytest.raises(InputError, match="^masses must name elements of the crystal but got Cl; it has Br, K"):
         load_system("KBr", potassium_bromide, [1, 1, 1], masses={"Cl": 35.0})
+
+
+def test_elements_without_standard_mass_need_one(tmp_path: Path) -> None:
+    path = tmp_path / "PoO2.vasp"
+    path.write_text("PoO2\n5.6\n0 .5 .5\n.5 0 .5\n.5 .5 0\nPo O\n1 2\nDirect\n0 0 0\n.25 .25 .25\n.75 .75 .75\n")
+    with pytest.raises(InputError, match=r"^masses of the system must have Po, .* such as `masses: \{Po: 208\.982\}`$"):
+        load_system("PoO2", path, [1, 1, 1])
+    system = load_system("PoO2", path, [1, 1, 1], masses={"Po": 209.98})
+    np.testing.assert_allclose(phonopy_of(system).unitcell.masses, [209.98, 15.9994, 15.9994])
 
 
 def test_a_supercell_matrix_with_shear(potassium_bromide: Path) -> None:
