@@ -78,6 +78,27 @@ class RunDirectory:
         """State of one trained member."""
         return self.round(arm, repeat, number) / f"member-{member}.pt"
 
+    def selection(self, arm: str, repeat: int, number: int) -> Path:
+        """What one round chose, and what was set aside."""
+        return self.round(arm, repeat, number) / "selection.json"
+
+    def metrics(self, arm: str, repeat: int, number: int) -> Path:
+        """Errors of one round on the test set."""
+        return self.round(arm, repeat, number) / "metrics.json"
+
+    def predictions(self, arm: str, repeat: int, number: int) -> Path:
+        """What the ensemble of one round says of the test set."""
+        return self.round(arm, repeat, number) / "test_predictions.npz"
+
+
+def refuse_without_campaign(directory: RunDirectory) -> None:
+    """Raise InputError where a run has a journal but nothing tells any more what it was begun with."""
+    if directory.journal.exists() and not directory.campaign.exists():
+        raise InputError(
+            f"{directory.campaign} must be there, with all that the run was begun with, but got none; restore it from "
+            f"a copy, or start anew with another --output and 'ledger: {directory.labels}' that pays no label twice"
+        )
+
 
 def read_resolved(path: Path) -> dict[str, Any]:
     """Return the resolved campaign of a run directory. Raises InputError where the file holds none."""

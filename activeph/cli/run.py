@@ -48,7 +48,7 @@ def refuse_foreign_folder(output: Path | None) -> None:
     if not output.is_dir():
         raise InputError(f"--output must be a folder but got the file {output}; choose another")
     names = {path.name for path in output.iterdir()}
-    if "campaign.yaml" not in names and not all(re.fullmatch(BEFORE_THE_RUN, name) for name in names):
+    if not {"campaign.yaml", "journal.jsonl"} & names and not all(re.fullmatch(BEFORE_THE_RUN, name) for name in names):
         raise InputError(
             f"--output must be new, empty or a run directory but got {output} with other files; choose another"
         )

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from activeph.errors import InputError
-from activeph.rundir import RunDirectory
+from activeph.rundir import RunDirectory, refuse_without_campaign
 from activeph.store.ledger import Ledger, ledger_of
 
 
@@ -16,8 +16,11 @@ def run_directory(path: Path) -> RunDirectory:
     directory = RunDirectory(path.absolute())
     if not path.is_dir():
         raise InputError(f"DIR must be a run directory but got {path}, which is no folder; look in 'runs/'")
+    refuse_without_campaign(directory)
     if not directory.campaign.is_file():
-        raise InputError(f"DIR must be a run directory but got {path} without campaign.yaml; name one run")
+        raise InputError(
+            f"DIR must be a run directory but got {path} without campaign.yaml; name one run, or run its campaign first"
+        )
     return directory
 
 

@@ -19,7 +19,7 @@ import activeph
 from activeph.config.schema import Campaign
 from activeph.document import short, shown
 from activeph.errors import InputError
-from activeph.rundir import RunDirectory, read_resolved, write_bytes
+from activeph.rundir import RunDirectory, read_resolved, refuse_without_campaign, write_bytes
 from activeph.section import Section
 
 DISTRIBUTIONS = (
@@ -58,8 +58,10 @@ def open_run(campaign: Campaign, directory: RunDirectory) -> Campaign:
     """Write the resolved campaign of a new run, or check that an old run may go on with it; return the campaign.
 
     As long as nothing was chosen, everything may change: what was computed of the crystals is made again from the
-    labels, which stay. Raises InputError where a run that chose something was begun with something else.
+    labels, which stay. Raises InputError where a run that chose something was begun with something else, or nobody
+    knows any more with what.
     """
+    refuse_without_campaign(directory)
     new = resolved(campaign)
     if directory.campaign.exists():
         refused = _refused(_completed(read_resolved(directory.campaign), campaign), new)

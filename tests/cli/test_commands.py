@@ -94,7 +94,8 @@ def test_a_place_that_cannot_be_written_is_named(activeph, folder: Path) -> None
 def test_status_of_a_run_that_has_not_begun(activeph, folder: Path, run: Path) -> None:
     (folder / "run").mkdir()
     assert activeph("status", "run").err == (
-        "activeph: DIR must be a run directory but got run without campaign.yaml; name one run\n"
+        "activeph: DIR must be a run directory but got run without campaign.yaml; name one run, or run its campaign "
+        "first\n"
     )
     assert activeph("status", "nowhere").code == 2
     (run / "journal.jsonl").unlink()

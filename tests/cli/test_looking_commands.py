@@ -37,6 +37,20 @@ def test_compare_shows_a_row_per_run_arm_and_target(activeph, run: Path, folder:
     assert activeph("compare", "runs/tiny", "nowhere").code == 2
 
 
+RUN = "run", "tiny.yaml", "--output"
+COMMANDS = [("status",), ("report",), ("plot",), ("doctor",), ("compare",), ("export", "-o", "x"), RUN]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: words[0])
+def test_a_run_that_lost_its_campaign_file_is_known(activeph, folder: Path, words: tuple[str, ...]) -> None:
+    (folder / "runs" / "tiny").mkdir(parents=True)
+    (folder / "runs" / "tiny" / "journal.jsonl").touch()
+    answer = activeph(*words, "runs/tiny")
+    assert answer.code == 2
+    assert "runs/tiny/campaign.yaml must be there, with all that the run was begun with, but got none; " in answer.err
+    assert f"'ledger: {folder}/runs/tiny/labels' that pays no label twice" in answer.err
+
+
 def test_report_names_the_page_and_gives_the_answer(activeph, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activeph_build, "draw_report", lambda paths: paths.report / "report.html")
     answer = activeph("report", "runs/tiny")
