@@ -13,12 +13,13 @@ for _library in ("OMP", "OPENBLAS", "MKL"):
 
 import dataclasses
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
 from activeph.records import Configuration, System
+from activeph.rundir import RunDirectory
 from activeph.systems.load import make_system
 
 
@@ -82,6 +83,19 @@ def spring_constants(system: System, cutoff: float = 4.5, along: float = 3.0, ac
             result[row, j] -= matrix
             result[row, i] += matrix
     return result
+
+
+@pytest.fixture(scope="module")
+def no_pictures() -> Iterator[None]:
+    """Pictures have their own tests and take longer than the campaigns that ask for this."""
+
+    def draw_nothing(directory: RunDirectory) -> None:
+        directory.report.mkdir(exist_ok=True)
+        (directory.report / "report.html").touch()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("activeph.build.draw_report", draw_nothing)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger
 
 DATA = Path(__file__).parent / "data" / "kbr"
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 def campaign(**changes: Any) -> dict[str, Any]:
@@ -81,19 +81,6 @@ def outcome(folder: Path) -> dict[str, Any]:
         "metrics": {step: json.dumps(metrics, sort_keys=True) for step, metrics in state.evaluated.items()},
         "labels": sorted(path.parent.name for path in labels.glob("*/*/label.json")),
     }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_pictures() -> Iterator[None]:
-    """Pictures have their own tests and take longer than these campaigns."""
-
-    def draw_nothing(directory: RunDirectory) -> None:
-        directory.report.mkdir(exist_ok=True)
-        (directory.report / "report.html").touch()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("activeph.build.draw_report", draw_nothing)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from activeph.build import label_costs, run_campaign
 from activeph.cli.check import command as check
 from activeph.cli.ledger import export
 from activeph.cli.predict import command
+from activeph.cli.standing import standing
 from activeph.config import load_campaign
 from activeph.errors import InputError
 from activeph.progress import NoProgress
@@ -29,20 +30,8 @@ from activeph.store.journal import Journal
 from activeph.store.ledger import Ledger
 
 DATA = Path(__file__).parent / "data" / "kbr"
+pytestmark = pytest.mark.usefixtures("no_pictures")
 LAST = Step("phonon", 0, 1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_pictures() -> Any:
-    """Pictures have their own tests and take longer than these campaigns."""
-
-    def draw_nothing(directory: RunDirectory) -> None:
-        directory.report.mkdir(exist_ok=True)
-        (directory.report / "report.html").touch()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("activeph.build.draw_report", draw_nothing)
-        yield
 
 
 def cheap_labels(folder: Path, holes: int = 0) -> str:
@@ -216,6 +205,7 @@ def test_core_hours_hold_both(tmp_path: Path) -> None:
     assert costs[0].keys() == costs[1].keys()
     ledger = Ledger(both / "run" / "labels")
     assert len(dict(ledger.states())) == 2 * 6  # four of the arm and two of the test set
+    assert standing(RunDirectory(both / "run"))["preparation"]["done"] == 0  # what stands beside labels is none
     for key, hours in costs[1].items():
         own = sum(attempt["seconds"] for attempt in ledger.attempts() if attempt["key"] == key) / 3600
         assert hours > own > 0
