@@ -21,7 +21,7 @@ from activeph.means import Means
 from activeph.preparation import prepare_systems
 from activeph.progress import Progress
 from activeph.records import Label
-from activeph.recovery import lost_members, missing_records
+from activeph.recovery import lost_files, lost_members, missing_records
 from activeph.role import Role
 from activeph.rundir import RunDirectory, read_resolved, write_bytes
 from activeph.state import PREPARED, Fold, fold
@@ -49,6 +49,7 @@ def run_campaign(path: Path, output: Path | None, progress: Progress) -> str:
         state = memory.after(journal.events())
         is_whole = (directory.report / "report.html").exists() and not missing_records(state, ledger)
         is_whole = is_whole and not lost_members(state, directory, campaign.model.members)
+        is_whole = is_whole and not lost_files(state, directory)
         if is_whole and is_complete(campaign, state):
             return f"{campaign.name} is complete: nothing to do.\n{_conclude(directory)}"
         ledger.sweep()

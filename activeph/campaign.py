@@ -9,30 +9,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-import numpy as np
-
 from activeph.config import Campaign
 from activeph.errors import InputError
 from activeph.labelling import Losses, obtain
-from activeph.loop import Loop, counting, dataset_of, draw, member_paths, picks_at, step_pools
+from activeph.loop import Loop, counting, draw, picks_at, step_pools
 from activeph.low_fidelity import supplement
 from activeph.prepared import prepared_picks
 from activeph.proposal import (
     Pools,
     Request,
     choose_at_random,
-    run_all,
     select,
     test_pools,
 )
 from activeph.records import Configuration
-from activeph.recovery import restore_labels, restore_members
+from activeph.recovery import restore_files, restore_labels, restore_members
 from activeph.replacement import replace_lost, request, taken
 from activeph.report.metrics import goals_met, metrics_record
-from activeph.rundir import write_arrays, write_json
+from activeph.round_files import predict_test_set, write_preparation, write_selection, write_truth
+from activeph.rundir import write_json
 from activeph.seeds import derive_seed
 from activeph.state import PREPARED, State, Step, Trajectory, selection_event
-from activeph.tasks import PredictTask, predict_blocks
 from activeph.training import train
 
 
@@ -42,6 +39,7 @@ def run_rounds(loop: Loop) -> None:
     take_in_preparation(loop)
     restore_labels(loop)
     restore_members(loop)
+    restore_files(loop)
     number = 0
     while steps := open_steps(loop.campaign, state := loop.state, number):
         if any(step not in state.evaluated for step in steps):
@@ -153,10 +151,10 @@ def label(loop: Loop, steps: Sequence[Step]) -> None:
         title, known = f"round {steps[0].round}: labelling in place of what failed", known | set(wanted)
     state = loop.state
     if is_first:
-        _write_truth(loop, state)
-        _write_preparation(loop, state)
+        write_truth(loop, state)
+        write_preparation(loop, state)
     for step in missing:
-        _write_selection(loop, step, state)
+        write_selection(loop, step, state)
         loop.journal.append({"event": "label", **step._asdict()})
 
 
@@ -164,10 +162,7 @@ def evaluate(loop: Loop, steps: Sequence[Step]) -> None:
     """Measure the error of every step's ensemble on the test set."""
     state = loop.state
     missing = [step for step in steps if step not in state.evaluated]
-    truth = dataset_of(loop, state.test or ())
-    model = loop.campaign.learner
-    tasks = [PredictTask(model, member_paths(loop, step), loop.systems, truth.blocks) for step in missing]
-    predictions = run_all(loop.workers, predict_blocks, tasks, f"round {steps[0].round}: testing", loop.progress)
+    truth, predictions = predict_test_set(loop, missing, f"round {steps[0].round}: testing")
     for step, prediction in zip(missing, predictions, strict=True):
         trajectory = Trajectory(step.arm, step.repeat)
         n_spent = len(state.spent(trajectory, before=step.round + 1))
@@ -179,9 +174,7 @@ def evaluate(loop: Loop, steps: Sequence[Step]) -> None:
             "failures": len(state.replaced(trajectory, before=step.round + 1)),
             "targets": metrics_record(truth.targets, prediction.mean, prediction.std, truth.target_names),
         }
-        folder = loop.directory.round(*step)
-        write_arrays(folder / "test_predictions.npz", mean=prediction.mean, std=prediction.std)
-        write_json(folder / "metrics.json", metrics)
+        write_json(loop.directory.metrics(*step), metrics)
         loop.journal.append({"event": "evaluate", **step._asdict(), "metrics": metrics})
 
 
@@ -211,36 +204,3 @@ def _record_selection(
 ) -> None:
     picks = picks_at(loop, pools, indices, uncertainties)
     loop.journal.append(selection_event(step, picks, sum(pools.lengths), pools.refused))
-
-
-def _write_selection(loop: Loop, step: Step, state: State) -> None:
-    gone = [{**asdict(each.pick), "reason": each.reason} for each in state.set_aside.get(step, ())]
-    content = {
-        **step._asdict(),
-        "pool_size": state.pool_sizes[step],
-        "refused": state.refused.get(step),
-        "candidates": [asdict(pick) for pick in state.picks[step]],
-        "set_aside": gone,
-    }
-    write_json(loop.directory.round(*step) / "selection.json", content)
-
-
-def _write_preparation(loop: Loop, state: State) -> None:
-    if state.prepared:
-        gone = [{**asdict(each.pick), "reason": each.reason} for each in state.set_aside.get(PREPARED, ())]
-        content = {"labels": [asdict(pick) for pick in state.prepared], "set_aside": gone}
-        write_json(loop.directory.preparation, content)
-
-
-def _write_truth(loop: Loop, state: State) -> None:
-    picks = state.test or ()
-    truth = dataset_of(loop, picks)
-    temperatures = np.concatenate([block.temperatures for block in truth.blocks])
-    systems = np.concatenate([[block.system] * len(block) for block in truth.blocks])
-    write_arrays(
-        loop.directory.truth,
-        targets=truth.targets,
-        temperatures=temperatures,
-        systems=systems,
-        target_names=np.array(truth.target_names),
-    )

@@ -1,4 +1,4 @@
-"""What somebody removed after its step was finished, labels and members, is made again before anything goes on."""
+"""What somebody removed after its step was finished, labels, members and files, is made again before all else."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from pathlib import Path
 from activeph.errors import Paused
 from activeph.labelling import obtain
 from activeph.loop import Loop, draw
+from activeph.low_fidelity import supplement
 from activeph.proposal import run_all
 from activeph.records import Configuration, Failure
-from activeph.rundir import RunDirectory
+from activeph.round_files import predict_test_set, write_preparation, write_selection, write_truth
+from activeph.rundir import RunDirectory, write_json
 from activeph.state import PREPARED, Pick, State, Step, Trajectory
 from activeph.store.ledger import Ledger, label_key
 from activeph.tasks import fit_member
@@ -57,12 +59,15 @@ def restore_labels(loop: Loop) -> None:
 
 def lost_members(state: State, directory: RunDirectory, members: int) -> list[tuple[Step, int]]:
     """Return the members of each repeat's last trained round that are missing or empty, and what they were warm-started
-    from as far as that is missing too; in the order of their training. Members of earlier rounds may be removed.
+    from as far as that is missing too; in the order of their training. Members of earlier rounds may be removed, unless
+    what they said of the test set is missing.
     """
     lost: list[tuple[Step, int]] = []
     for trajectory in sorted({Trajectory(step.arm, step.repeat) for step in state.trained}):
         wanted = list(range(members))
         for step in reversed([step for step in state.steps(trajectory) if step in state.trained]):
+            if step in state.evaluated and not _holds_something(directory.predictions(*step)):
+                wanted = list(range(members))
             wanted = [member for member in wanted if not _holds_something(directory.member(*step, member))]
             lost += [(step, member) for member in wanted]
     return sorted(lost, key=lambda one: (one[0].round, one))
@@ -77,6 +82,35 @@ def restore_members(loop: Loop) -> None:
         tasks = FitTasks(loop, state, steps)
         again = [tasks[steps.index(step) * members + member] for step, member in lost]
         run_all(loop.workers, fit_member, again, f"round {number}: training again what is missing", loop.progress)
+
+
+def lost_files(state: State, directory: RunDirectory) -> list[Path]:
+    """Return the files that finished steps wrote for the report and that are missing or empty."""
+    files = [directory.selection(*step) for step in sorted(state.labelled)]
+    files += [place(*step) for step in sorted(state.evaluated) for place in (directory.metrics, directory.predictions)]
+    files += [directory.truth] if state.labelled else []
+    files += [directory.preparation] if state.labelled and state.prepared else []
+    return [path for path in files if not _holds_something(path)]
+
+
+def restore_files(loop: Loop) -> None:
+    """Write again what was removed of the files of finished steps; members are there (:func:`restore_members`)."""
+    state, directory = loop.state, loop.directory
+    lost = set(lost_files(state, directory))
+    if directory.truth in lost:
+        write_truth(loop, state)
+    if directory.preparation in lost:
+        write_preparation(loop, state)
+    for step in sorted(state.labelled):
+        if directory.selection(*step) in lost:
+            write_selection(loop, step, state)
+    for step, metrics in sorted(state.evaluated.items()):
+        if directory.metrics(*step) in lost:
+            write_json(directory.metrics(*step), metrics)
+    again = [step for step in sorted(state.evaluated) if directory.predictions(*step) in lost]
+    if again:
+        supplement(loop, again)
+        predict_test_set(loop, again, "testing again what is missing")
 
 
 def _holds_something(path: Path) -> bool:

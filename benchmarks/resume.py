@@ -147,8 +147,20 @@ def fill(folder: Path, n: int, records: Records) -> None:
             lines.append({"event": "select", **step, "pool_size": 2 * batch, "picks": picks})
             lines += [{"event": name, **step} for name in ("label", "train")]
             lines.append({"event": "evaluate", **step, "metrics": {"labels": 0, "targets": {}}})
+            leave_files(folder / "run", arm, repeat, number)
         print(f"{4 * (number + 1) * batch} of {n} labels written", file=sys.stderr)
     journal.write_text("".join(f"{json.dumps(line, separators=(',', ':'))}\n" for line in lines))
+
+
+def leave_files(run: Path, *step: Any) -> None:
+    """Leave something where a round's files are: what is missing would be made again before anything else."""
+    from activeph.rundir import RunDirectory
+
+    files = RunDirectory(run)
+    members = [files.member(*step, number) for number in range(2)]
+    for path in (*members, files.selection(*step), files.metrics(*step), files.predictions(*step), files.truth):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("-")
 
 
 def cpu_seconds(pid: int) -> float:

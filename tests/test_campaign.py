@@ -18,6 +18,7 @@ from activeph.entries import campaign_entries
 from activeph.errors import InputError, Paused
 from activeph.progress import NoProgress
 from activeph.records import Failure, Label
+from activeph.recovery import lost_files
 from activeph.rundir import RunDirectory
 from activeph.state import State, Step, Trajectory, fold
 from activeph.store.journal import Journal
@@ -230,6 +231,20 @@ def test_removed_members_of_a_finished_campaign_come_back_bit_by_bit(
     run(tmp_path)
     assert [path.read_bytes() for path in lost] == contents
     assert not directory.member("phonon", 0, 0, 0).exists()
+    assert outcome(tmp_path) == outcome(finished)
+
+
+def test_removed_files_of_finished_rounds_come_back_bit_by_bit(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "run", tmp_path / "run")
+    directory, early, last = RunDirectory(tmp_path / "run"), ("random", 1, 0), ("active", 0, 2)
+    lost = [directory.metrics(*early), directory.selection(*last), directory.predictions(*last), directory.truth]
+    lost += [directory.predictions(*early), directory.member(*early, 0)]  # without which there is no prediction
+    contents = [path.read_bytes() for path in lost]
+    for path in lost:
+        path.unlink()
+    assert set(lost_files(final(tmp_path), directory)) == set(lost[:5])
+    run(tmp_path)
+    assert [path.read_bytes() for path in lost] == contents
     assert outcome(tmp_path) == outcome(finished)
 
 

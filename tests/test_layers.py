@@ -47,6 +47,7 @@ LOOP = {
     "recovery",
     "renormalisation",
     "replacement",
+    "round_files",
     "state",
     "tasks",
     "training",

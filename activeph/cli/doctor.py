@@ -93,6 +93,16 @@ def _models(paths: RunDirectory) -> Iterator[str]:
         yield f"{paths.round(*step)} lacks {many}; run again to have it trained anew, or restore it from a copy"
 
 
+def _files(paths: RunDirectory) -> Iterator[str]:
+    """Files of finished rounds."""
+    from activeph.recovery import lost_files
+
+    missing = lost_files(_state(paths), paths)
+    if missing:
+        lost = f"{len(missing)} are missing, such as" if len(missing) > 1 else "1 is missing,"
+        yield f"{lost} {missing[0]}; the report leaves out rounds without them: run again to have them written anew"
+
+
 def _versions(paths: RunDirectory) -> Iterator[str]:
     """Versions of the packages that can change a number."""
     begun, installed = read_resolved(paths.campaign).get("versions", {}), versions()
@@ -136,6 +146,7 @@ EXAMINATIONS: tuple[Callable[[RunDirectory], Iterator[str]], ...] = (
     _labels,
     _spent,
     _models,
+    _files,
     _versions,
     _leftovers,
     _disk,

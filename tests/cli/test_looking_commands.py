@@ -157,6 +157,7 @@ def test_a_healthy_run_has_no_findings(activeph, run: Path) -> None:
         (lambda run: shutil.rmtree(Ledger(run / "labels").directory(_test_key(run))), "Labels that the journal counts"),
         (lambda run: [path.unlink() for path in run.glob("arms/random/*/*/member-*")], "Trained models"),
         (lambda run: max(run.glob("arms/random/*/*/member-1.pt")).unlink(), "Trained models"),
+        (lambda run: max(run.glob("arms/random/*/*/metrics.json")).unlink(), "Files of finished rounds"),
         (lambda run: (run / "journal.jsonl").unlink(), "Journal"),
         (lambda run: (run / "journal.jsonl").write_text("x\n{}\n"), "Journal"),
         (lambda run: (run / "journal.jsonl").write_text("{}\n"), "Journal"),
