@@ -79,6 +79,7 @@ def restore_members(loop: Loop) -> None:
     for number, group in groupby(lost_members(state, loop.directory, members), key=lambda one: one[0].round):
         lost = list(group)
         steps = list(dict.fromkeys(step for step, _ in lost))
+        supplement(loop, steps)  # what a cheap code said may have been removed with them
         tasks = FitTasks(loop, state, steps)
         again = [tasks[steps.index(step) * members + member] for step, member in lost]
         run_all(loop.workers, fit_member, again, f"round {number}: training again what is missing", loop.progress)

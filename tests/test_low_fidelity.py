@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from activeph.cli.predict import command
 from activeph.cli.standing import standing
 from activeph.config import load_campaign
 from activeph.errors import InputError
+from activeph.identity import label_key
 from activeph.progress import NoProgress
+from activeph.records import Label
 from activeph.report.page import page
 from activeph.report.results import load_results
 from activeph.rundir import RunDirectory
@@ -132,6 +135,22 @@ def test_interrupted_it_ends_the_same(
         run(tmp_path, **changes)
     monkeypatch.setattr(Journal, "append", append)
     assert metrics(run(tmp_path, **changes)) == metrics(state_of(finished))
+
+
+def test_members_removed_with_cheap_labels_are_trained_on_them_again(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished / "run", tmp_path / "run")
+    directory, ledger = RunDirectory(tmp_path / "run"), Ledger(tmp_path / "run" / "labels")
+    lost = [directory.member(*LAST, 0), directory.predictions(*LAST)]
+    contents = [path.read_bytes() for path in lost]
+    for path in lost:
+        path.unlink()
+    labels = [ledger.get(pick.key) for pick in (*state_of(finished).picks[LAST], *(state_of(finished).test or ()))]
+    fingerprint = load_campaign(finished / "campaign.yaml").low_fidelity.fingerprint  # type: ignore[union-attr]
+    for label in labels:
+        assert isinstance(label, Label)
+        shutil.rmtree(ledger.directory(label_key(label.configuration, fingerprint)))
+    run_campaign(finished / "campaign.yaml", tmp_path / "run", NoProgress())
+    assert [path.read_bytes() for path in lost] == contents
 
 
 def test_where_the_cheap_code_fails_the_campaign_goes_on(tmp_path: Path) -> None:
