@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from activeph.errors import Paused
 from activeph.identity import aligned, label_key
 from activeph.label.base import Labeler
 from activeph.labelling import obtain
 from activeph.loop import counting
 from activeph.means import Means
-from activeph.records import Failure, Label, System
+from activeph.records import Configuration, Failure, Label, System
 from activeph.systems import finite_displacements
 
 
@@ -17,7 +19,15 @@ def label_displacements(system: System, distance: float, labeler: Labeler, title
 
     ``distance`` is in Å. Raises Paused where one of them has no label.
     """
-    configurations = finite_displacements(system, distance)
+    return label_all(
+        finite_displacements(system, distance), f"finite displacements of {system.name}", labeler, title, means
+    )
+
+
+def label_all(
+    configurations: Sequence[Configuration], what: str, labeler: Labeler, title: str, means: Means
+) -> list[Label]:
+    """Return the labels of configurations that are all needed; ``what`` they are. Raises Paused where one has none."""
     with means.progress.stage(title, len(configurations)) as stage:
         count = counting(means.campaign, labeler, stage)
         found = obtain(labeler, configurations, means.ledger, means.workers, count)
@@ -27,7 +37,7 @@ def label_displacements(system: System, distance: float, labeler: Labeler, title
         outcome = found[key]
         if isinstance(outcome, Failure):
             raise Paused(
-                f"finite displacements of {system.name} must all converge but got {outcome.kind}: {outcome.message}; "
+                f"{what} must all converge but got {outcome.kind}: {outcome.message}; "
                 f"see {means.ledger.directory(key)}, or give force_constants as a file."
             )
         labels.append(aligned(outcome, configuration))

@@ -33,6 +33,7 @@ class ThermalCell:
 
     strain: FloatArray  # [3, 3]: cell rows and sites of the system are multiplied by 1 + strain
     force_constants: FloatArray  # [n_prim, N, 3, 3] eV/Å²
+    shift: FloatArray | None = None  # [N, 3] Å: where the atoms rest from the strained sites; None: there
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from ase.build import bulk
+from ase.spacegroup import crystal as symmetric
 
 from activeph.build import run_campaign
 from activeph.errors import InputError
@@ -26,13 +27,17 @@ def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("activeph.build._conclude", lambda directory: "")
 
 
-def _campaign(folder: Path, **quasi_harmonic: Any) -> Path:
+def _campaign(folder: Path, structure: str = "Cu", **quasi_harmonic: Any) -> Path:
     bulk("Cu", cubic=True, a=3.6).write(folder / "Cu.vasp")
     sampler = {"kind": "phonon", "expansion": "quasi-harmonic"}
     content = {
         "name": "warm",
         "systems": [
-            {"structure": str(folder / "Cu.vasp"), "supercell": [2, 2, 2], "quasi_harmonic": quasi_harmonic},
+            {
+                "structure": str(folder / f"{structure}.vasp"),
+                "supercell": [2, 2, 2] if structure == "Cu" else [1, 1, 1],
+                "quasi_harmonic": quasi_harmonic,
+            },
         ],
         "temperatures": [300, 600],
         "targets": ["energy_per_atom"],
@@ -131,3 +136,43 @@ def test_uniform_displacements_know_no_thermal_cell(done: Path) -> None:
         RandomSampler(distribution="uniform", expansion="quasi-harmonic").pool(system, 5, 1)
     with pytest.raises(InputError, match="must have a quasi-harmonic cell at 300 K but got none"):
         PhononSampler(temperatures=(300.0,), expansion="quasi-harmonic").pool(system, 5, 1)
+
+
+def test_axes_of_a_hexagonal_crystal_expand_each_by_itself(tmp_path: Path) -> None:
+    alloy = symmetric(["Cu", "Au"], [(0.834, 0.668, 0.25), (1 / 3, 2 / 3, 0.25)], spacegroup=194,
+                      cellpar=[5.26, 5.26, 4.28, 90, 90, 120])  # fmt: skip
+    alloy.write(tmp_path / "Cu3Au.vasp", direct=True)
+    path = _campaign(tmp_path, "Cu3Au", shape="free", strains=[-0.01, 0, 0.01, 0.02, 0.03])
+    run_campaign(path, tmp_path / "run", NoProgress())
+    folder = tmp_path / "run" / "systems" / "Cu3Au"
+    system = with_stored_cells(load_system("Cu3Au", tmp_path / "Cu3Au.vasp", [1, 1, 1]), folder)
+    warm, hot = (system.thermal_cells[T] for T in (300.0, 600.0))
+    assert hot.strain[2, 2] > warm.strain[2, 2] > warm.strain[0, 0] > 0
+    np.testing.assert_allclose(hot.strain[0, 0], hot.strain[1, 1], atol=1e-9)
+    assert warm.shift is not None
+    pool = PhononSampler(temperatures=(300.0,), expansion="quasi-harmonic").pool(system, 4000, 1).block(0, 4000)
+    sites = system.supercell.positions @ (np.eye(3) + warm.strain) + warm.shift
+    away = pool.positions - sites
+    assert np.abs(away.mean(axis=0)).max() < 5 * away.std() / np.sqrt(4000)
+    assert np.abs(warm.shift).max() > 5 * away.std() / np.sqrt(4000)  # or the line above would say nothing
+    before = sorted((tmp_path / "run" / "labels").glob("*/*/label.json"))
+    written = (folder / "quasi-harmonic-600K.yaml").read_text()
+    (folder / "quasi-harmonic-600K.yaml").unlink()
+    (tmp_path / "run" / "journal.jsonl").unlink()
+    run_campaign(path, tmp_path / "run", NoProgress())
+    assert sorted((tmp_path / "run" / "labels").glob("*/*/label.json")) == before
+    assert (folder / "quasi-harmonic-600K.yaml").read_text() == written
+
+
+def test_who_keeps_the_shape_of_such_a_crystal_is_told(tmp_path: Path) -> None:
+    class Listening(NoProgress):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    said: list[str] = []
+    bulk("Co", "hcp", a=2.6, c=4.2).write(tmp_path / "Cu3Au.vasp")
+    path = _campaign(tmp_path, "Cu3Au", strains=[-0.08, -0.07, -0.06, -0.05])
+    path.write_text(path.read_text().replace("emt:EMT", "lj:LennardJones"))
+    with pytest.raises(InputError, match="quasi"):
+        run_campaign(path, tmp_path / "run", Listening())
+    assert any("shape: free finds how" in line for line in said)

@@ -13,7 +13,7 @@ from typing import Any
 from activeph.config import Campaign
 from activeph.config.budget import cores_per_label
 from activeph.labelling import obtain
-from activeph.quasi_harmonic import expansion_temperatures
+from activeph.quasi_harmonic import expansion_temperatures, expected_labels
 from activeph.records import Configuration, Failure, Label, System
 from activeph.renormalisation import wanted_temperatures
 from activeph.store.ledger import Ledger
@@ -69,8 +69,7 @@ def count_labels(campaign: Campaign, systems: Sequence[System]) -> dict[str, int
         if section.force_constants == "from-labeler":
             counts[f"force constants of {section.name}"] = len(finite_displacements(system, section.displacement))
         if warm and section.quasi_harmonic.label is None and section.quasi_harmonic.files is None:
-            each = len(finite_displacements(system, section.displacement))
-            counts[f"quasi-harmonic cells of {section.name}"] = each * len(section.quasi_harmonic.strains)
+            counts[f"quasi-harmonic cells of {section.name}"] = expected_labels(system, section)
         if temperatures and section.renormalise.label is None:
             rounds = section.renormalise.max_rounds * section.renormalise.draws
             counts[f"renormalisation of {section.name}"] = len(temperatures) * rounds

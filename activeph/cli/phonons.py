@@ -135,9 +135,15 @@ def _tell_cells(system: System) -> None:
     import numpy as np
 
     for temperature, warm in sorted(system.thermal_cells.items()):
-        strain = float(np.trace(warm.strain) / 3)
-        lengths = ", ".join(f"{length:.4f}" for length in np.linalg.norm(system.unit_cell.cell * (1 + strain), axis=1))
-        click.echo(f"  quasi-harmonic cell at {temperature:g} K: all lengths {strain:+.2%}, unit cell {lengths} Å")
+        before, after = (
+            np.linalg.norm(system.unit_cell.cell @ strain, axis=1) for strain in (np.eye(3), np.eye(3) + warm.strain)
+        )
+        changes = after / before - 1
+        told = f"all lengths {changes.mean():+.2%}"
+        if np.ptp(changes) > 1e-7 or np.abs(warm.strain - changes.mean() * np.eye(3)).max() > 1e-7:
+            told = ", ".join(f"{name} {change:+.2%}" for name, change in zip("abc", changes, strict=True))
+        lengths = ", ".join(f"{length:.4f}" for length in after)
+        click.echo(f"  quasi-harmonic cell at {temperature:g} K: {told}, unit cell {lengths} Å")
 
 
 def _tell_pools(name: str, sampler: Sampler, host: System, dynamics: bool) -> None:

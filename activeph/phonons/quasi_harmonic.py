@@ -29,29 +29,35 @@ class Equilibrium:
     free_energy: float  # eV
     bulk_modulus: float  # GPa, isothermal
     misfit: float  # eV, root mean square of free energies against the fitted equation of state
+    shape: tuple[float, ...] = ()  # changes of shape at constant volume, where they are free
 
 
 @dataclass(frozen=True, eq=False)
-class VolumeSeries:
-    """One crystal at several volumes, largest last: all extensive quantities are those of one and the same supercell.
+class CellSeries:
+    """One crystal in several cells: all extensive quantities are those of one and the same supercell.
 
-    Stable means that all vibrations are real; other volumes are no part of the free energy.
+    Stable means that all vibrations are real; other cells are no part of the free energy.
     """
 
-    volumes: FloatArray  # [V] Å³, rising
+    volumes: FloatArray  # [V] Å³
     energies: FloatArray  # [V] eV, atoms at rest
     frequencies: Sequence[FloatArray]  # V times [3N - 3] THz, negative where imaginary
     statistics: Statistics = "quantum"
 
     @property
     def stable(self) -> IntArray:
-        """Indices of the volumes at which all vibrations are real."""
+        """Indices of the cells in which all vibrations are real."""
         return np.flatnonzero([frequencies.min() > CUTOFF for frequencies in self.frequencies]).astype(np.int64)
 
     def free_energies(self, temperature: float) -> FloatArray:
-        """Return F in eV of the stable volumes at a temperature in K, zero-point energy included where quantum."""
+        """Return F in eV of the stable cells at a temperature in K, zero-point energy included where quantum."""
         vibrations = [harmonic_free_energy(self.frequencies[i], temperature, self.statistics) for i in self.stable]
         return np.asarray(self.energies[self.stable] + np.array(vibrations))
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeSeries(CellSeries):
+    """One crystal at several volumes, largest last, its shape kept."""
 
     def equilibrium(self, temperature: float) -> Equilibrium | None:
         """Return where F is least at a temperature in K; None where that is not between the stable volumes.
@@ -73,6 +79,15 @@ class VolumeSeries:
             )
         return _least(self.volumes[self.stable], self.free_energies(temperature), temperature)
 
+    def weights(self, found: Equilibrium) -> FloatArray:
+        """Return the weight [S] of each stable volume in what is interpolated to an equilibrium, along the lengths."""
+        return polynomial_weights(np.cbrt(self.volumes[self.stable]), float(np.cbrt(found.volume)))
+
+    def escaping(self, temperature: float) -> str:
+        """Return to which side F falls beyond the stable volumes, in words: larger or smaller strains."""
+        energies = self.free_energies(temperature)
+        return "larger strains" if energies[-1] < energies[0] else "smaller strains"
+
     def free_energy_curve(self, temperature: float, volumes: FloatArray) -> FloatArray:
         """Return the fitted F in eV at any volumes [n], for pictures."""
         known = self.volumes[self.stable]
@@ -81,13 +96,12 @@ class VolumeSeries:
         return np.asarray(np.polynomial.polynomial.polyval((unit / volumes) ** (2 / 3), fitted))
 
 
-def interpolated(places: FloatArray, values: FloatArray, place: float) -> FloatArray:
-    """Return arrays [V, ...] known at ``places`` [V] between them: least squares with a polynomial, cubic at most."""
+def polynomial_weights(places: FloatArray, place: float) -> FloatArray:
+    """Return the weights [V] of values at ``places`` [V] in that at another: least squares, cubic at most."""
     degree = min(3, len(places) - 1)
     centre, scale = places.mean(), np.abs(places - places.mean()).max()
     powers = np.vander((places - centre) / scale, degree + 1)
-    weights = np.vander([(place - centre) / scale], degree + 1)[0] @ np.linalg.pinv(powers)  # [V]
-    return np.asarray(np.tensordot(weights, values, axes=1))
+    return np.asarray(np.vander([(place - centre) / scale], degree + 1)[0] @ np.linalg.pinv(powers))
 
 
 def _equation(volumes: FloatArray, energies: FloatArray, unit: float) -> FloatArray:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from activeph.errors import InputError
-from activeph.records import FloatArray, IntArray, System, ThermalCell
+from activeph.records import FloatArray, IntArray, System
 from activeph.sample.drawn import DrawnPool, Proposal, pool_name
 from activeph.sample.phonon import Thermal
 from activeph.section import InputPath, wrong_value
@@ -113,7 +113,10 @@ class DisorderSampler(Thermal):
             return constants if far is None else (1 - x) * constants + x * far
 
         effective = {T: mean(constants) for T, constants in system.effective_force_constants.items()}
-        warm = {T: ThermalCell(one.strain, mean(one.force_constants)) for T, one in system.thermal_cells.items()}
+        warm = {
+            T: dataclasses.replace(one, force_constants=mean(one.force_constants))
+            for T, one in system.thermal_cells.items()
+        }
         return dataclasses.replace(
             system,
             unit_cell=unit,
@@ -157,7 +160,7 @@ class DisorderPool(DrawnPool):
         if species is None:
             species = self._decorations(np.random.Generator(bits), len(turn))
         counts = (species[:, self.sites] == self.by).sum(axis=1)
-        displacements = self.draw(bits, self.places[counts * len(self.temperatures) + turn])
+        displacements = self._shifted(self.draw(bits, self.places[counts * len(self.temperatures) + turn]), turn)
         origin = self.system.supercell
         cells = np.array([average.supercell.cell for average in self.averages])[counts]
         strains = np.linalg.inv(origin.cell) @ cells - np.eye(3)

@@ -111,8 +111,13 @@ class DrawnPool:
 
     def _propose(self, bits: np.random.SFC64, turn: IntArray, species: IntArray | None) -> Proposal:
         """Return fresh configurations for indices [B] into the temperatures; ``species`` of a refused draw stay."""
-        displacements = self.draw(bits, turn)
+        displacements = self._shifted(self.draw(bits, turn), turn)
         return Proposal(displacements, self.settings.strains(bits, self.temperatures[turn], self.system))
+
+    def _shifted(self, displacements: NDArray[np.floating], turn: IntArray) -> NDArray[np.floating]:
+        """Return displacements [B, N, 3] from the strained sites: atoms may rest elsewhere in a thermal cell."""
+        shifts = self.settings.shifts(self.temperatures[turn], self.system)
+        return displacements if shifts is None else displacements + shifts.astype(displacements.dtype)
 
     def _accepted(self, number: int) -> tuple[Proposal, int]:
         """Return the configurations of a whole block, and how many draws were refused on the way."""
@@ -162,4 +167,5 @@ def _arrays(system: System) -> list[NDArray[Any]]:
         constants += [np.array(temperature), system.effective_force_constants[temperature]]
     for temperature, warm in sorted(system.thermal_cells.items()):
         constants += [np.array(temperature), warm.strain, warm.force_constants]
+        constants += [] if warm.shift is None else [warm.shift]
     return [cell.numbers, cell.positions, cell.cell, system.masses, *constants]

@@ -60,6 +60,17 @@ class Strained(Section):
             result += trace[:, None, None] * np.eye(3) / 3 + np.einsum("bk,kij->bij", shears, _TRACELESS)
         return np.asarray(result)
 
+    def shifts(self, temperatures: FloatArray, system: System) -> FloatArray | None:
+        """Return where atoms rest from the strained sites [B, N, 3] in Å, None where they stay on them."""
+        if self.expansion != "quasi-harmonic":
+            return None
+        levels, rows = np.unique(np.nan_to_num(temperatures), return_inverse=True)
+        found = [thermal_cell(system, float(T)).shift for T in levels]
+        if all(shift is None for shift in found):
+            return None
+        none = np.zeros_like(system.supercell.positions)
+        return np.array([none if shift is None else shift for shift in found])[rows]
+
     def _expanded(self, kelvin: FloatArray, system: System) -> FloatArray:
         """Return the strain [B, 3, 3] that belongs to each temperature."""
         if self.expansion != "quasi-harmonic":

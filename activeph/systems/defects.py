@@ -109,9 +109,20 @@ def _own_system(host: System, name: str, cell: Configuration, masses: FloatArray
         primitive_atoms=np.arange(n_atoms),
         force_constants=None if host.force_constants is None else changed(host.force_constants),
         effective_force_constants={T: changed(found) for T, found in host.effective_force_constants.items()},
-        thermal_cells={T: ThermalCell(w.strain, changed(w.force_constants)) for T, w in host.thermal_cells.items()},
+        thermal_cells={
+            T: ThermalCell(w.strain, changed(w.force_constants), _carried(w.shift, host, cell))
+            for T, w in host.thermal_cells.items()
+        },
         host=host.name,
     )
+
+
+def _carried(shift: FloatArray | None, host: System, cell: Configuration) -> FloatArray | None:
+    """Return the shifts [N, 3] of the atoms that the host has too; new ones have none."""
+    if shift is None:
+        return None
+    same = (cell.positions[:, None] == host.supercell.positions[None]).all(axis=2)  # [N, N of the host]
+    return np.asarray(same.astype(float) @ shift)
 
 
 def _same(constants: FloatArray) -> FloatArray:

@@ -98,10 +98,11 @@ def test_defects_are_sampled_like_any_system(crystal: Builder) -> None:
 def test_force_constants_of_every_temperature_go_along(crystal: Builder) -> None:
     host = crystal("rocksalt")
     warm = 0.8 * host.force_constants
+    shift = np.arange(3.0 * len(host.masses)).reshape(-1, 3)
     host = dataclasses.replace(
         host,
         effective_force_constants={300.0: warm},
-        thermal_cells={300.0: ThermalCell(0.01 * np.eye(3), warm)},
+        thermal_cells={300.0: ThermalCell(0.01 * np.eye(3), warm, shift)},
     )
     for (found,) in (vacancies(host, "Cl"), substitutions(host, "Cl", "Br"), interstitials(host, "Na")):
         assert found.host == "rocksalt"
@@ -109,6 +110,10 @@ def test_force_constants_of_every_temperature_go_along(crystal: Builder) -> None
         cell = found.thermal_cells[300.0]
         np.testing.assert_allclose(cell.force_constants, 0.8 * found.force_constants, atol=1e-9)
         assert cell.strain[0, 0] == 0.01
+        assert cell.shift is not None
+        same = np.all(found.supercell.positions[:, None] == host.supercell.positions, axis=2)
+        np.testing.assert_array_equal(cell.shift[same.any(axis=1)], shift[np.flatnonzero(same.any(axis=0))])
+        assert not cell.shift[~same.any(axis=1)].any()
     bare = dataclasses.replace(crystal("rocksalt"), force_constants=None)
     assert interstitials(bare, "Na")[0].force_constants is None
 

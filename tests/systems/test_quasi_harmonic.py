@@ -16,15 +16,13 @@ from activeph.errors import InputError
 from activeph.phonons.lattice import primitive_lattice
 from activeph.records import Configuration, System
 from activeph.systems import finite_displacements, with_force_constants, write_phonopy
+from activeph.systems.expansion import expansion_coefficient, plot_expansion, write_expansion
 from activeph.systems.load import make_system, phonopy_of
 from activeph.systems.quasi_harmonic import (
     ExpandingCrystal,
     expanding_crystal,
-    expansion_coefficient,
-    plot_expansion,
     read_stretched,
     stretched,
-    write_expansion,
 )
 
 STRAINS = (0.02, -0.01, 0.0, 0.01, 0.03)
