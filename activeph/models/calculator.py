@@ -150,8 +150,8 @@ def _read(
     """Return the settings and the record of the network in a member's file."""
     state = path.read_bytes()
     try:
-        state = stress.scalars(state) if stress else state
-        settings, network = model.trained_network(low.correction(state) if low else state)
+        state = stress.inner(state) if stress else state
+        settings, network = model.trained_network(low.inner(state) if low else state)
         record = read_state(network)
     except InputError:
         raise

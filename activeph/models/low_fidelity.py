@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from activeph.models.base import Model, Predictor, Traced, read_arrays
+from activeph.models.around import Around
+from activeph.models.base import Predictor, read_arrays
 from activeph.models.calibration import take
 from activeph.models.scaling import fit_scaling
 from activeph.records import Block, Dataset, FloatArray, Prediction, System
@@ -23,24 +24,12 @@ FEWEST = 4  # labels with a value of the cheap code that a slope is taken from
 
 
 @dataclass(frozen=True)
-class WithLowFidelity:
+class WithLowFidelity(Around):
     """A model that learns electronic targets as corrections to those of a cheap code, and all others as ever.
 
     Where a block brings no such values (pools that are only compared), the cheap code's mean stands for them: features
     and the members' spread are those of the correction, which is all that labels can still improve.
     """
-
-    model: Model
-
-    @property
-    def kind(self) -> str:
-        """The model's ``kind``."""
-        return self.model.kind
-
-    @property
-    def members(self) -> int:
-        """Number of independent fits."""
-        return self.model.members
 
     def fit(self, dataset: Dataset, systems: Mapping[str, System], seed: int, warm: bytes | None = None) -> bytes:
         """Train one member on what the cheap code leaves; see :class:`activeph.models.base.Model`.
@@ -53,7 +42,7 @@ class WithLowFidelity:
         known = np.isfinite(low).all(axis=1)
         rows = np.flatnonzero(known) if lines.slopes.any() else np.arange(len(low))
         corrected = take(replace(dataset, targets=dataset.targets - lines.shift(low, dataset.target_names)), rows)
-        state = self.model.fit(corrected, systems, seed, self.correction(warm) if warm is not None else None)
+        state = self.model.fit(corrected, systems, seed, self.inner(warm) if warm is not None else None)
         buffer = io.BytesIO()
         names, inner = np.array(dataset.target_names), np.frombuffer(state, dtype=np.uint8)
         np.savez(buffer, model=inner, names=names, scale=scale, **{k: getattr(lines, k) for k in LINES})
@@ -65,14 +54,6 @@ class WithLowFidelity:
         inner = self.model.load([record["model"].tobytes() for record in records], systems)
         lines = Lines(*(records[0][name] for name in LINES))
         return CorrectedPredictor(inner, lines, [str(name) for name in records[0]["names"]], records[0]["scale"])
-
-    def correction(self, state: bytes) -> bytes:
-        """Return the state of the model of corrections in a member's."""
-        return bytes(_read(state)["model"].tobytes())
-
-    def learning_curve(self, state: bytes) -> Sequence[tuple[float, ...]]:
-        """Return how the training of the model of corrections went, nothing where that takes no steps."""
-        return self.model.learning_curve(self.correction(state)) if isinstance(self.model, Traced) else ()
 
 
 @dataclass(frozen=True, eq=False)

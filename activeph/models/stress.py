@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from activeph.models.base import Model, Predictor, Traced, read_arrays
+from activeph.models.around import Around
+from activeph.models.base import Model, Predictor, read_arrays
 from activeph.models.calibration import Recalibration, fit_recalibration, spread_out
 from activeph.models.scaling import fit_scaling
 from activeph.models.tensor_features import FROM_COMPONENTS, TO_COMPONENTS, TensorFeatures
@@ -35,29 +36,18 @@ def with_stress(model: Model, target_names: Sequence[str]) -> Model:
 
 
 @dataclass(frozen=True)
-class WithStress:
+class WithStress(Around):
     """A model of scalars, and equivariant regression of the stress tensor.
 
     Hydrostatic stress is then the mean of the three diagonal components. Where there is no other target, the model
-    learns the hydrostatic stress all the same, for the features that selectors compare.
+    learns the hydrostatic stress all the same, for the features that selectors compare. The inner state is that of the
+    model of scalars, whose targets are :func:`scalar_names`.
     """
-
-    model: Model
-
-    @property
-    def kind(self) -> str:
-        """The model's ``kind``."""
-        return self.model.kind
-
-    @property
-    def members(self) -> int:
-        """Number of independent fits."""
-        return self.model.members
 
     def fit(self, dataset: Dataset, systems: Mapping[str, System], seed: int, warm: bytes | None = None) -> bytes:
         """Train one member; see :class:`activeph.models.base.Model`."""
         fit_scaling(dataset)  # refuses what cannot be learned from
-        earlier = self.scalars(warm) if warm is not None else None
+        earlier = self.inner(warm) if warm is not None else None
         state = self.model.fit(_scalars(dataset), systems, seed, earlier)
         arrays = _write_tensor(fit_tensor(dataset, systems, seed))
         buffer = io.BytesIO()
@@ -71,14 +61,6 @@ class WithStress:
         predictor = self.model.load([record["model"].tobytes() for record in records], systems)
         fits = [_read_tensor(record) for record in records]
         return StressPredictor(predictor, fits, systems, [str(name) for name in records[0]["names"]])
-
-    def scalars(self, state: bytes) -> bytes:
-        """Return the state of the model of scalars in a member's, whose targets are :func:`scalar_names`."""
-        return bytes(_read(state)["model"].tobytes())
-
-    def learning_curve(self, state: bytes) -> Sequence[tuple[float, ...]]:
-        """Return how the training of the model of scalars went, nothing where that takes no steps."""
-        return self.model.learning_curve(self.scalars(state)) if isinstance(self.model, Traced) else ()
 
 
 class StressPredictor:
