@@ -19,9 +19,12 @@ from ase.calculators.calculator import Calculator, all_changes
 from activeph import judgement
 from activeph.acceptance import accept
 from activeph.build import draw_report, run_campaign
+from activeph.cli.forecast import count_low_fidelity
+from activeph.cli.standing import standing
 from activeph.config import load_campaign
 from activeph.entries import campaign_entries
 from activeph.errors import InputError
+from activeph.identity import label_key
 from activeph.phonons.modes import normal_modes
 from activeph.progress import NoProgress
 from activeph.report.answer import answer
@@ -63,10 +66,31 @@ class Wells(Calculator):
         self.results = {"energy": float(energy), "forces": forces}
 
 
+class Insulator(Wells):
+    """The same with two bands, whose gap falls with the square of displacements; a cheap code sees half of that."""
+
+    def __init__(self, share: float = 1.0) -> None:
+        super().__init__()
+        self.share = share
+
+    def get_number_of_spins(self) -> int:
+        return 1
+
+    def get_k_point_weights(self) -> np.ndarray:
+        return np.ones(1)
+
+    def get_occupation_numbers(self, kpt: int = 0, spin: int = 0) -> np.ndarray:
+        return np.array([2.0, 0.0])
+
+    def get_eigenvalues(self, kpt: int = 0, spin: int = 0) -> np.ndarray:
+        u = self.atoms.positions - EDGE / 2 * np.rint(2 * self.atoms.positions / EDGE)
+        return np.array([-1.0, 3.0 - self.share * np.sum(u**2)])
+
+
 @pytest.fixture(autouse=True)
 def _module(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("double_wells")
-    module.Wells = Wells  # type: ignore[attr-defined]
+    module.Wells, module.Insulator = Wells, Insulator  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "double_wells", module)
     monkeypatch.setattr("activeph.build.draw_report", lambda directory: None)
     Wells.calls = 0
@@ -312,6 +336,25 @@ def test_the_report_says_what_all_arms_train_on(whole: Path, tmp_path: Path) -> 
     assert f"8 x 1 + {n} of the preparation" in compare([run])
     with (run / "report" / "metrics.csv").open() as file:
         assert {row["prepared_labels"] for row in csv.DictReader(file)} == {str(n)}
+
+
+def test_a_cheap_code_is_asked_about_the_draws_too(tmp_path: Path) -> None:
+    code = {"kind": "ase", "calculator": "double_wells:Insulator"}
+    cheap = {**code, "arguments": {"share": 0.5}}
+    path = _trained(tmp_path, label=code, low_fidelity=cheap, targets=["band_gap"], temperatures=[300])
+    run = tmp_path / "run"
+    run_campaign(path, run, NoProgress())
+    state, ledger = _state(run), Ledger(run / "labels")
+    picks = {pick.key for pick in (*(state.prepared or ()), *(state.test or ()))}
+    picks |= {pick.key for chosen in state.picks.values() for pick in chosen}
+    assert state.prepared
+    fingerprint = load_campaign(path).low_fidelity.fingerprint  # type: ignore[union-attr]
+    asked = {label_key(ledger.get(key).configuration, fingerprint) for key in picks}  # type: ignore[union-attr]
+    assert {attempt["key"] for attempt in ledger.attempts() if attempt["sort"].startswith(fingerprint)} == asked
+    assert len(asked) == len(picks)
+    assert all(one["targets"]["band_gap"]["r2"] > 0.99 for one in state.evaluated.values())  # a line leaves nothing
+    assert standing(RunDirectory(run))["preparation"]["done"] > len(state.prepared)  # finite displacements with them
+    assert count_low_fidelity(load_campaign(path))["low fidelity"] >= len(asked)
 
 
 def test_training_on_other_forces_or_on_nothing_is_refused(tmp_path: Path) -> None:
