@@ -33,6 +33,7 @@ from activeph.systems.quasi_harmonic import (
     read_thermal_cell,
     stretched,
 )
+from activeph.systems.voids import empty_directions
 
 _TABLE_STEP = 50  # K
 _AT_REST = 5e-4  # Å: atoms that would still move by less are relaxed
@@ -115,6 +116,11 @@ def _crystal(system: System, section: SystemSection, means: Means) -> ExpandingC
     """Return the crystal in all cells, read or labelled."""
     keys, basis = section.quasi_harmonic, free_shapes(system)
     kept = keys.shape == "kept"
+    if not kept and empty_directions(system.unit_cell).any():
+        raise InputError(
+            f"quasi_harmonic.shape must be kept for crystals with vacuum but got free for {section.name!r}: an empty "
+            "direction has no length of its own; remove the key, or give expansion as a number (1/K)"
+        )
     if kept and len(basis):
         means.progress.say(
             f"{section.name}: all lengths expand alike (quasi_harmonic.shape: kept), though the axes of this crystal "

@@ -176,3 +176,12 @@ def test_who_keeps_the_shape_of_such_a_crystal_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="quasi"):
         run_campaign(path, tmp_path / "run", Listening())
     assert any("shape: free finds how" in line for line in said)
+
+
+def test_a_free_shape_with_vacuum_is_refused(tmp_path: Path) -> None:
+    path = _campaign(tmp_path, "Cu3Au", shape="free")
+    slab = bulk("Cu", cubic=True, a=3.6)
+    slab.center(vacuum=5.0, axis=2)
+    slab.write(tmp_path / "Cu3Au.vasp")
+    with pytest.raises(InputError, match="shape must be kept for crystals with vacuum but got free"):
+        run_campaign(path, tmp_path / "run", NoProgress())

@@ -12,6 +12,7 @@ import numpy as np
 from activeph.errors import InputError
 from activeph.records import FloatArray, System
 from activeph.systems.load import phonopy_of
+from activeph.systems.voids import empty_directions
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,11 +108,15 @@ def effective_spectra(system: System) -> dict[str, Spectrum]:
 
 
 def _path(system: System, points: int) -> tuple[list[FloatArray], tuple[tuple[str, str], ...]]:
-    """Return q-points (fractions of the reciprocal primitive vectors) of each straight piece, and its end names."""
+    """Return q-points (fractions of the reciprocal primitive vectors) of each straight piece, and its end names.
+
+    The path of a layer or a chain in vacuum is that of its own lattice, of two dimensions or one.
+    """
     from ase.cell import Cell
 
     cell = Cell(system.primitive_matrix.T @ system.unit_cell.cell)
-    path = cell.bandpath(npoints=0)
+    empty = empty_directions(dataclasses.replace(system.unit_cell, cell=cell.array))
+    path = cell.bandpath(npoints=0, pbc=True if empty.all() else ~empty)
     pieces, labels = [], []
     for part in _names(path.path):
         for start, end in zip(part, part[1:], strict=False):

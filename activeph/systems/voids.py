@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from activeph.records import Configuration, FloatArray, IntArray
 
@@ -11,6 +12,16 @@ VACUUM = 4.0
 _SHELL = 1.2  # atoms up to this factor beyond the nearest one stand around a place
 _EQUAL = 0.02  # Å, distances that differ by less are one: what rounded coordinates leave of a symmetric site
 _SLOPE = 0.01  # gain in distance per Å of the way, below which there is none
+
+
+def empty_directions(cell: Configuration) -> NDArray[np.bool_]:
+    """Return along which lattice vectors [3] a layer, chain or molecule stands alone: an empty slice across them is
+    thicker than twice :data:`VACUUM`.
+    """
+    fractions = np.sort(cell.positions @ np.linalg.inv(cell.cell) % 1.0, axis=0)
+    gaps = np.diff(fractions, axis=0, append=fractions[:1] + 1.0).max(axis=0)
+    heights = 1 / np.linalg.norm(np.linalg.inv(cell.cell), axis=0)  # Å between planes across each vector
+    return np.asarray(gaps * heights > 2 * VACUUM)
 
 
 def voids(cell: Configuration, smallest: float) -> tuple[FloatArray, FloatArray]:

@@ -32,6 +32,15 @@ def test_bands_are_those_of_phonopy_and_the_density_counts_all_modes(crystal: Bu
     np.testing.assert_allclose(found.bands[gamma][0], phonon.qpoints.frequencies[0], atol=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("name", "points"), [("slab", {"G", "M", "K"}), ("chain", {"G", "X"}), ("wurtzite", set("GMKALH"))]
+)
+def test_the_path_of_a_layer_or_chain_leaves_the_vacuum_out(crystal: Builder, name: str, points: set[str]) -> None:
+    found = spectrum(crystal(name), points=3, mesh=10.0)
+    assert {end for ends in found.labels for end in ends} == points
+    assert all(np.ptp(distance) > 0.01 for distance in found.distances)
+
+
 def test_polar_bands_split(crystal: Builder) -> None:
     plain = crystal("rocksalt")
     polar = dataclasses.replace(plain, born_charges=np.array([np.eye(3), -np.eye(3)]), dielectric=2.4 * np.eye(3))

@@ -13,7 +13,7 @@ from scipy.spatial import Voronoi, cKDTree
 from activeph.records import Configuration, System
 from activeph.systems.defects import interstitials
 from activeph.systems.load import make_system
-from activeph.systems.voids import VACUUM, atoms_around, voids
+from activeph.systems.voids import VACUUM, atoms_around, empty_directions, voids
 
 SKEW = np.array([[1, 0, 0], [3, 1, 0], [-4, 2, 1]])  # other vectors of the same lattice
 CELLS = {
@@ -94,3 +94,12 @@ def test_interstitials_do_not_depend_on_the_vectors_of_the_cell(name: str) -> No
             atoms_around(host.supercell, found.supercell.positions[-1]) for host, found in ((plain, one), (skew, other))
         ]
         assert len(around[0]) == len(around[1]) >= 4
+
+
+@pytest.mark.parametrize("tilt", [0.0, 9.0])
+def test_empty_directions_are_those_of_vacuum(tilt: float) -> None:
+    fractions = np.array([[0.1, 0.2, 0.95], [0.6, 0.7, 0.05]])  # across the border of the cell
+    for height, empty in ((9.5, True), (8.5, False)):  # nine tenths of it between the planes
+        cell = np.array([[5.0, 0, 0], [0, 5.0, 0], [tilt, 0, height]])
+        found = empty_directions(Configuration(np.array([6, 6]), fractions @ cell, cell))
+        assert found.tolist() == [False, False, empty]
