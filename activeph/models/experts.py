@@ -71,11 +71,14 @@ class Experts:
         return np.asarray(self.weights[1] * rest + self.weights[2] * whole)
 
 
-def judge_experts(records: Sequence[Mapping[str, Any]], deviations: FloatArray) -> Experts:
+def judge_experts(
+    records: Sequence[Mapping[str, Any]], deviations: FloatArray, left_out: FloatArray | None = None
+) -> Experts:
     """Return the experts from the records of all members' networks, judged by the labels that those hold out.
 
     ``deviations`` [S, P] are what the expansion expects of its own left-out errors, NaN where it says nothing. The
-    networks' targets [S, 2 P] are the labels' and what the expansion of the other labels leaves of them.
+    networks' targets [S, 2 P] are the labels' and what the expansion of the other labels leaves of them. ``left_out``
+    [S, P] is the same by expansions that have not seen the label in any way, to know the size of errors from.
     """
     n_targets = deviations.shape[1]
     expanded = np.isfinite(deviations).all(axis=1)
@@ -91,6 +94,7 @@ def judge_experts(records: Sequence[Mapping[str, Any]], deviations: FloatArray) 
         return experts
     spread = experts.networks(unseen_values(records)[:, expanded]).std(axis=0, ddof=1)
     expected = np.hypot((weights[0] + weights[1]) * deviations[expanded], spread)
+    left_over = left_over if left_out is None else left_out[expanded]
     of_networks = experts.networks(np.concatenate([truth, left_over], axis=1) - np.array(guesses))  # [K, S, P]
     together = weights[0] * left_over + as_if_held_out(of_networks, np.array(held))
     tiles = (len(records), 1)

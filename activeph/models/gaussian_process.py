@@ -1,20 +1,19 @@
 """Gaussian-process regression that single odd labels do not spoil.
 
-Kernel: for every group of inputs amplitude² (1 + inner product), plus amplitude² times a squared exponential of the
-distance; noise is Student's t, treated as normal noise whose variance each label has for itself (expectation
-maximisation; Lange, Little, Taylor, J. Am. Stat. Assoc. 84, 881 (1989)). Hyperparameters maximise the evidence
-(Rasmussen, Williams, "Gaussian Processes for Machine Learning", chapter 5); inputs and targets come scaled to unit
-variance.
+The kernel is that of :mod:`activeph.models.kernel`; noise is Student's t, treated as normal noise whose variance each
+label has for itself (expectation maximisation; Lange, Little, Taylor, J. Am. Stat. Assoc. 84, 881 (1989)).
+Hyperparameters maximise the evidence (Rasmussen, Williams, "Gaussian Processes for Machine Learning", chapter 5);
+inputs and targets come scaled to unit variance.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from activeph.models.kernel import Geometry, by_group, geometry_of, kernel, parts, prior_draw
 from activeph.records import FloatArray
 
 DEGREES_OF_FREEDOM = 4.0  # of the noise: gross outliers lose their weight, normal noise hardly changes the fit
@@ -28,7 +27,6 @@ MAX_LABELS_FOR_EVIDENCE = 150
 FOLDS = 5  # of the cross-validation
 LEAST_FOLDED = 20  # labels
 DIVISIONS = 6  # into folds, where they cost nothing
-N_WAVES = 256  # random cosines that stand for a draw from the smooth kernel
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +51,7 @@ class Posterior:
         """Return the posterior standard deviation [S], without noise."""
         across = kernel(inputs, self.inputs, self.groups, self.parameters)
         prior = np.zeros(len(inputs))
-        for own, (linear, smooth, _) in _by_group(inputs, self.groups, self.parameters):
+        for own, (linear, smooth, _) in by_group(inputs, self.groups, self.parameters):
             prior += np.exp(2 * linear) * (1 + np.mean(own**2, axis=1)) + np.exp(2 * smooth)
         return np.asarray(np.sqrt(_remaining(prior, across, self._factor)))
 
@@ -71,7 +69,7 @@ class Posterior:
         from scipy.linalg import cho_solve
 
         n = len(self.residuals)
-        if n < LEAST_FOLDED:
+        if n < FOLDS:
             return self.residuals[None]
         inverse = cho_solve((self._factor, True), np.eye(n))
         closed = np.empty((DIVISIONS, n))
@@ -80,18 +78,23 @@ class Posterior:
             for fold in range(FOLDS):
                 out = np.flatnonzero(folds == fold)
                 row[out] = np.linalg.solve(inverse[np.ix_(out, out)], self.mean_weights[out])
-        return np.concatenate([np.tile(self.residuals, (DIVISIONS, 1)), closed])
+        return np.concatenate([np.tile(self.refitted, (DIVISIONS, 1)), closed])
+
+    @functools.cached_property
+    def refitted(self) -> FloatArray:
+        """Errors [n] of labels by fits without those of their fold; of tiny sets, :attr:`residuals` are not."""
+        if not FOLDS <= len(self.residuals) < LEAST_FOLDED:
+            return self.residuals
+        used = self.groups[: int(np.sum(np.isfinite(self.parameters[:-1:3])))]
+        parameters = np.append(self.parameters[: 3 * len(used)], self.parameters[-1])
+        targets = self._factor @ (self._factor.T @ self.mean_weights)
+        widths = self.noise / np.exp(2 * parameters[-1])
+        return _fold_errors(self.inputs[:, : sum(used)], targets, used, parameters, widths)
 
     def deviation(self, inputs: FloatArray) -> FloatArray:
         """Return what one draw from the posterior adds to the mean [S] (Matheron's rule, arXiv:2002.09309)."""
         correction = kernel(inputs, self.inputs, self.groups, self.parameters) @ self.draw_weights
         return prior_draw(inputs, self.groups, self.parameters, self.seed) - correction
-
-
-def kernel(first: FloatArray, second: FloatArray, groups: tuple[int, ...], parameters: FloatArray) -> FloatArray:
-    """Return the covariance [n1, n2] of inputs [n1, m] and [n2, m]."""
-    linear, smooth = _parts(_geometry(first, second, groups), parameters)
-    return np.asarray((linear + smooth).sum(axis=0))
 
 
 def fit_posterior(inputs: FloatArray, targets: FloatArray, seed: int, groups: tuple[int, ...] = ()) -> Posterior:
@@ -118,20 +121,6 @@ def fit_posterior(inputs: FloatArray, targets: FloatArray, seed: int, groups: tu
         residual_deviations=np.sqrt(variances),
         seed=seed,
     )
-
-
-def prior_draw(inputs: FloatArray, groups: tuple[int, ...], parameters: FloatArray, seed: int) -> FloatArray:
-    """Return a random function [S] with the kernel as covariance: random planes plus random cosines."""
-    rng = np.random.Generator(np.random.SFC64([seed, 1]))
-    total = np.zeros(len(inputs))
-    for own, (linear, smooth, length) in _by_group(inputs, groups, parameters):
-        n_inputs = own.shape[1]
-        level, plane = rng.normal(), rng.normal(size=n_inputs) / np.sqrt(n_inputs)
-        waves = rng.normal(size=(n_inputs, N_WAVES)) / (np.exp(length) * np.sqrt(n_inputs))
-        heights = np.exp(smooth) * np.sqrt(2 / N_WAVES) * rng.normal(size=N_WAVES)
-        phases = rng.uniform(0, 2 * np.pi, size=N_WAVES)
-        total += np.exp(linear) * (level + own @ plane) + np.cos(own @ waves + phases) @ heights
-    return total
 
 
 def _remaining(prior: FloatArray, across: FloatArray, factor: FloatArray) -> FloatArray:
@@ -161,13 +150,13 @@ def _know(
 ) -> _Known:
     """Return hyperparameters and noise found in turn, and what follows from them."""
     few = slice(0, MAX_LABELS_FOR_EVIDENCE)
-    geometry = _geometry(inputs, inputs, groups)
-    part = _Geometry(geometry.inner[:, few, few], geometry.squares[:, few, few])
+    geometry = geometry_of(inputs, inputs, groups)
+    part = Geometry(geometry.inner[:, few, few], geometry.squares[:, few, few])
     for _ in range(ROUNDS):
         parameters = _maximise_evidence(part, targets[few], widths[few], parameters)
         widths = _noise_widths(geometry, targets, parameters, widths)
     noise = np.exp(2 * parameters[-1]) * widths
-    linear, smooth = _parts(geometry, parameters)
+    linear, smooth = parts(geometry, parameters)
     return _Known(parameters, widths, noise, _cholesky((linear + smooth).sum(axis=0) + np.diag(noise)))
 
 
@@ -187,56 +176,29 @@ def _cross_validated(
     variances = np.maximum(1 / precision - known.noise, 0)
     if n < LEAST_FOLDED:
         return known, inverse @ targets / precision, variances
-    residuals = np.empty(n)
-    for fold in range(FOLDS):
-        out = np.arange(n) % FOLDS == fold
-        rest = ~out
-        refit = _know(inputs[rest], targets[rest], groups, known.parameters, known.widths[rest])
-        across = kernel(inputs[out], inputs[rest], groups, refit.parameters)
-        residuals[out] = targets[out] - across @ refit.solve(targets[rest])
+    residuals = _fold_errors(inputs, targets, groups, known.parameters, known.widths)
     return known, residuals, variances
 
 
-@dataclass(frozen=True, eq=False)
-class _Geometry:
-    inner: FloatArray  # [G, n1, n2] per column
-    squares: FloatArray  # [G, n1, n2] of distances, per column
-
-
-def _geometry(first: FloatArray, second: FloatArray, groups: tuple[int, ...]) -> _Geometry:
-    inner, squares = [], []
-    for number, size in enumerate(groups):
-        columns = slice(sum(groups[:number]), sum(groups[: number + 1]))
-        one, other = first[:, columns], second[:, columns]
-        inner.append(one @ other.T / size)
-        norms = np.sum(one**2, axis=1)[:, None] + np.sum(other**2, axis=1)
-        squares.append(np.maximum(norms / size - 2 * inner[-1], 0))
-    return _Geometry(np.array(inner), np.array(squares))
-
-
-def _by_group(
-    inputs: FloatArray, groups: tuple[int, ...], parameters: FloatArray
-) -> Iterator[tuple[FloatArray, FloatArray]]:
-    """Yield the columns of each group with its parameters."""
-    for number, size in enumerate(groups):
-        first = sum(groups[:number])
-        yield inputs[:, first : first + size], parameters[3 * number : 3 * number + 3]
-
-
-def _parts(geometry: _Geometry, parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return linear and smooth covariances [G, n1, n2]."""
-    linear, smooth, length = parameters[:-1].reshape(-1, 3).T[:, :, None, None]
-    return (
-        np.exp(2 * linear) * (1 + geometry.inner),
-        np.exp(2 * smooth - 0.5 * geometry.squares * np.exp(-2 * length)),
-    )
+def _fold_errors(
+    inputs: FloatArray, targets: FloatArray, groups: tuple[int, ...], parameters: FloatArray, widths: FloatArray
+) -> FloatArray:
+    """Return errors [n] of labels by fits without those of their fold, which start from the whole fit."""
+    errors = np.empty(len(targets))
+    for fold in range(FOLDS):
+        out = np.arange(len(targets)) % FOLDS == fold
+        rest = ~out
+        refit = _know(inputs[rest], targets[rest], groups, parameters, widths[rest])
+        across = kernel(inputs[out], inputs[rest], groups, refit.parameters)
+        errors[out] = targets[out] - across @ refit.solve(targets[rest])
+    return errors
 
 
 def _start(n_groups: int) -> FloatArray:
     return np.array([*OF_FIRST, *(OF_OTHERS * (n_groups - 1)), OF_NOISE])
 
 
-def _maximise_evidence(geometry: _Geometry, targets: FloatArray, widths: FloatArray, start: FloatArray) -> FloatArray:
+def _maximise_evidence(geometry: Geometry, targets: FloatArray, widths: FloatArray, start: FloatArray) -> FloatArray:
     from scipy.optimize import minimize
 
     centre = _start(len(geometry.inner))
@@ -253,10 +215,10 @@ def _maximise_evidence(geometry: _Geometry, targets: FloatArray, widths: FloatAr
 
 
 def _cost(
-    parameters: FloatArray, geometry: _Geometry, targets: FloatArray, widths: FloatArray
+    parameters: FloatArray, geometry: Geometry, targets: FloatArray, widths: FloatArray
 ) -> tuple[float, FloatArray]:
     """Return the negative logarithm of evidence times prior, and its gradient."""
-    linear, smooth = _parts(geometry, parameters)
+    linear, smooth = parts(geometry, parameters)
     noise = np.exp(2 * parameters[-1]) * widths + 1e-10
     covariance = (linear + smooth).sum(axis=0) + np.diag(noise)
     factor = _cholesky(covariance)
@@ -275,9 +237,9 @@ def _cost(
     return float(cost + 0.5 * away @ away), np.append(np.transpose(slopes).ravel(), of_noise) + away / PRIOR_WIDTH
 
 
-def _noise_widths(geometry: _Geometry, targets: FloatArray, parameters: FloatArray, widths: FloatArray) -> FloatArray:
+def _noise_widths(geometry: Geometry, targets: FloatArray, parameters: FloatArray, widths: FloatArray) -> FloatArray:
     """Return each label's noise variance in units of the common one, from its leave-one-out error."""
-    linear, smooth = _parts(geometry, parameters)
+    linear, smooth = parts(geometry, parameters)
     covariance = (linear + smooth).sum(axis=0)
     common = np.exp(2 * parameters[-1])
     for _ in range(5):

@@ -100,6 +100,13 @@ class ModesFit:
         Of a system without a fit that is all but what its composition predicts, so that targets of all systems are of
         one size.
         """
+        return self._left_over(dataset, "residuals")
+
+    def left_out(self, dataset: Dataset) -> FloatArray:
+        """Return :meth:`left_over` by fits that have not seen the labels, which differs for fewer than twenty."""
+        return self._left_over(dataset, "refitted")
+
+    def _left_over(self, dataset: Dataset, which: str) -> FloatArray:
         parts = []
         start = 0
         for block in dataset.blocks:
@@ -108,7 +115,7 @@ class ModesFit:
             if fit is None:
                 parts.append(dataset.targets[rows] - self.scaling.offset(block))
             else:
-                errors = np.stack([posterior.residuals for posterior in fit.posteriors], axis=1)
+                errors = np.stack([getattr(posterior, which) for posterior in fit.posteriors], axis=1)
                 parts.append(errors * fit.deviation * self.scaling.scale)
             start += len(block)
         return np.concatenate(parts)

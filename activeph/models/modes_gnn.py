@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -52,7 +52,7 @@ class ModesGnnModel(Section):
         units = np.tile(fit_scaling(dataset).scale, 2)
         network = fit_network(self.gnn, both, systems, seed, earlier, units)
         deviations = modes.deviations(dataset) if modes else np.full(dataset.targets.shape, np.nan)
-        return write_member(Member(modes, network, deviations))
+        return write_member(Member(modes, network, deviations, modes.left_out(dataset) if modes else None))
 
     def load(self, states: Sequence[bytes], systems: Mapping[str, System]) -> ModesGnnPredictor:
         """Return the ensemble; see :class:`activeph.models.base.Model`."""
@@ -68,7 +68,7 @@ class ModesGnnModel(Section):
         return ModesGnnPredictor(
             ModesPredictor(fits, known, self.features) if fits else None,
             load_networks(self.gnn, networks, systems, self.features, recalibrated=False),
-            judge_experts([read_state(network) for network in networks], members[0].deviations),
+            judge_experts([read_state(network) for network in networks], members[0].deviations, members[0].left_out),
             known,
             self.features,
         )
@@ -132,13 +132,16 @@ class Member:
     modes: ModesFit | None
     network: bytes
     deviations: FloatArray  # [S, P] that the expansion expects of its left-out errors, NaN where it says nothing
+    left_out: FloatArray | None  # [S, P] what expansions that have not seen a label leave of it
 
 
 def write_member(member: Member) -> bytes:
     """Return a member as bytes (an npz archive)."""
     buffer = io.BytesIO()
     modes = np.frombuffer(write_fit(member.modes) if member.modes else b"", dtype=np.uint8)
-    np.savez(buffer, modes=modes, network=np.frombuffer(member.network, dtype=np.uint8), deviations=member.deviations)
+    known: dict[str, Any] = {} if member.left_out is None else {"left_out": member.left_out}
+    network = np.frombuffer(member.network, dtype=np.uint8)
+    np.savez(buffer, modes=modes, network=network, deviations=member.deviations, **known)
     return buffer.getvalue()
 
 
@@ -147,7 +150,8 @@ def read_member(state: bytes) -> Member:
     names = ("modes", "network", "deviations")
     arrays = read_arrays(state, *names)
     modes, network, deviations = (arrays[name] for name in names)
-    return Member(read_fit(modes.tobytes()) if len(modes) else None, network.tobytes(), deviations)
+    left_out = arrays.get("left_out")  # earlier members lack it
+    return Member(read_fit(modes.tobytes()) if len(modes) else None, network.tobytes(), deviations, left_out)
 
 
 def _with_modes(systems: Mapping[str, System], dataset: Dataset) -> dict[str, System]:

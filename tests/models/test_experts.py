@@ -72,6 +72,15 @@ def test_error_bars_of_what_experts_say_together(of_network: float) -> None:
     assert quality["spearman"] > 0.25
 
 
+def test_bars_follow_errors_of_expansions_that_never_saw_the_label_and_weights_do_not() -> None:
+    expansion, spread, networks = parts()
+    records = records_of(expansion, spread, 10 * networks, 1)
+    plain = judge_experts(records, np.ones((200, 1)))
+    larger = judge_experts(records, np.ones((200, 1)), 2 * expansion[:, None])
+    assert np.array_equal(larger.weights, plain.weights)
+    assert larger.together.apply(np.ones((1, 1))) > 1.5 * plain.together.apply(np.ones((1, 1)))
+
+
 def test_mixing_keeps_the_weighted_mean() -> None:
     experts = judge_experts(records_of(*parts(), 1), np.ones((200, 1)))
     rng = np.random.default_rng(0)

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from activeph.models import gaussian_process
-from activeph.models.gaussian_process import fit_posterior, kernel, prior_draw
+from activeph.models.gaussian_process import fit_posterior
+from activeph.models.kernel import geometry_of, kernel, prior_draw
 
 
 def test_gradient_of_the_evidence() -> None:
     rng = np.random.default_rng(0)
     inputs, targets, widths = rng.normal(size=(12, 4)), rng.normal(size=12), rng.uniform(0.5, 2, size=12)
-    geometry = gaussian_process._geometry(inputs, inputs, (3, 1))
+    geometry = geometry_of(inputs, inputs, (3, 1))
     point = np.array([0.3, -0.2, 0.4, -1.5, -0.9, 0.7, -0.8])
     _, slopes = gaussian_process._cost(point, geometry, targets, widths)
     for axis in range(7):
@@ -88,6 +89,20 @@ def test_residuals_of_larger_sets_are_as_large_as_fresh_errors() -> None:
     posterior = fit_posterior(inputs, inputs @ slope + noise, 0)
     errors = np.sqrt(np.mean((posterior.mean(fresh) - fresh @ slope) ** 2) + 0.09)
     assert np.sqrt(np.mean(posterior.residuals**2)) == pytest.approx(errors, rel=0.35)
+
+
+def test_bars_of_tiny_sets_follow_errors_of_fits_that_never_saw_the_label() -> None:
+    larger, right = [], []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        inputs, fresh, slope = rng.normal(size=(10, 20)), rng.normal(size=(200, 20)), rng.normal(size=20) / 4.5
+        posterior = fit_posterior(inputs, inputs @ slope + 0.3 * rng.normal(size=10), 0)
+        wrong = posterior.mean(fresh) - fresh @ slope - 0.3 * rng.normal(size=200)
+        found, closed, true = (np.sqrt(np.mean(e**2)) for e in (posterior.errors(), posterior.residuals, wrong))
+        larger.append(np.log(found / closed))
+        right.append(np.log(found / true))
+    assert np.mean(larger) > 0.05
+    assert np.mean(right) == pytest.approx(0, abs=0.25)
 
 
 def test_a_group_that_says_nothing_is_ignored() -> None:

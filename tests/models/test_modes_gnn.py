@@ -56,6 +56,15 @@ def test_it_is_near_the_better_one_on_each_target(crystal: Callable[..., System]
     assert scores["both"][1] > scores["modes"][1] - 0.02
 
 
+def test_labels_are_left_out_of_the_fit_entirely_where_they_are_few(crystal: Callable[..., System]) -> None:
+    system = crystal("rocksalt")
+    few, more = make_dataset(system, 12), make_dataset(system, 20)
+    fit = fit_modes(few, {system.name: system}, 0)
+    assert not np.allclose(fit.left_out(few), fit.left_over(few))
+    fit = fit_modes(more, {system.name: system}, 0)
+    assert np.array_equal(fit.left_out(more), fit.left_over(more))
+
+
 def test_systems_without_force_constants_are_left_to_the_network(crystal: Callable[..., System]) -> None:
     known, bare = crystal("rocksalt"), replace(crystal("chain"), force_constants=None)
     first = make_dataset(known, 12)
