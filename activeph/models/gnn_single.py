@@ -74,7 +74,7 @@ class SingleNetworkModel(GnnSettings):
         out, _ = held_out_predictions(network)
         trained = np.setdiff1d(np.arange(len(dataset)), out)
         layer = self.last_layer(network, features[trained], errors[trained], seed)
-        layer = layer.recalibrated(features[out], errors[out])
+        layer = layer.recalibrated(features[out], errors[out], errors[trained])
         buffer = io.BytesIO()
         np.savez(buffer, network=np.frombuffer(network, dtype=np.uint8), scale=scale, **write_last_layer(layer))
         return buffer.getvalue()

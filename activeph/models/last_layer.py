@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from activeph.models.calibration import Recalibration, fit_recalibration, spread_out, unchanged
+from activeph.models.calibration import LARGEST, Recalibration, fit_recalibration, spread_out, unchanged
 from activeph.records import FloatArray
 
-LEAST_ERRORS = 6  # of which the size of error bars is known: fewer are filled up with errors as the layer expects them
+LEAST_ERRORS = 6  # of which the size of error bars is known: fewer are filled up with imagined ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +35,13 @@ class LastLayer:
         """Return standard deviations [S, P] before recalibration."""
         return np.asarray(np.linalg.norm(np.einsum("sf,pfr->spr", features, self.roots), axis=2))
 
-    def recalibrated(self, features: FloatArray, errors: FloatArray) -> LastLayer:
-        """Return the same with error bars that suit errors [H, P] of the network on features [H, 1 + F] held out."""
+    def recalibrated(self, features: FloatArray, errors: FloatArray, trained: FloatArray) -> LastLayer:
+        """Return the same with error bars that suit errors [H, P] of the network on features [H, 1 + F] held out.
+
+        Few of them are filled up with imagined ones: as large as the layer expects, or as errors on labels that the
+        network was ``trained`` on [S, P], enlarged by what held-out errors are larger in the median target. From few
+        labels the layer alone can expect next to nothing.
+        """
         if len(errors) == 0:
             return self
         from scipy.stats import norm
@@ -45,7 +50,9 @@ class LastLayer:
         expected = self.expected(features)
         n = max(LEAST_ERRORS - len(errors), 0)
         usual = np.tile(np.median(expected, axis=0), (n, 1))
-        imagined = norm.ppf((np.arange(n) + 0.5) / max(n, 1))[:, None] * usual
+        seen, unseen = (np.sqrt(np.mean(part**2, axis=0)) + 1e-12 for part in (trained, left))
+        larger = np.clip(np.exp(np.median(np.log(unseen / seen))), 1, LARGEST)
+        imagined = norm.ppf((np.arange(n) + 0.5) / max(n, 1))[:, None] * np.maximum(usual, larger * seen)
         fitted = fit_recalibration(np.concatenate([left, imagined]), np.concatenate([expected, usual]))
         return LastLayer(self.heads, self.roots, fitted)
 
