@@ -96,21 +96,31 @@ def _fit_one(errors: FloatArray, deviations: FloatArray) -> tuple[float, float]:
     return stretch * typical * np.sqrt(share), stretch * typical / spread * np.sqrt(1 - share)
 
 
-def recalibrate_ensemble(records: Sequence[Mapping[str, Any]]) -> Recalibration:
+def recalibrate_ensemble(records: Sequence[Mapping[str, Any]], with_seen: bool = False) -> Recalibration:
     """Return what turns the spread of an ensemble into the deviation of its mean, from its members' records.
 
     Each record holds ``targets`` and ``values`` [S, P] of the labels, the rows ``held_out`` [H] that this member has
     not seen, and its values ``unseen`` [S, P] of configurations like the labels that none has seen: most members have
     seen a label that one holds out, and agree there more than elsewhere.
+
+    ``with_seen`` counts the labels that a member has seen too, with errors made as large as those on the others: for
+    models whose training ends long before they know their labels by heart.
     """
     n = len(records)
     unseen = [record.get("unseen", record["values"]).numpy() for record in records]  # earlier members lack it
-    rows = [record["held_out"].numpy() for record in records]
-    if n == 1 or len({len(values) for values in unseen}) > 1 or sum(map(len, rows)) == 0:
+    if n == 1 or len({len(values) for values in unseen}) > 1 or not (held := _held_out(records)).any():
         return unchanged(unseen[0].shape[1])
-    errors = [(record["targets"] - record["values"]).numpy()[own] for record, own in zip(records, rows, strict=True)]
-    deviations = np.std(unseen_values(records), axis=0, ddof=1)[np.concatenate(rows)]
-    return recalibrate_mean(np.concatenate(errors), deviations, deviations, n)
+    errors = np.array([(record["targets"] - record["values"]).numpy() for record in records])
+    deviations = np.broadcast_to(np.std(unseen_values(records), axis=0, ddof=1), errors.shape)
+    if with_seen:
+        errors, held = as_if_held_out(errors, held), np.ones_like(held)
+    return recalibrate_mean(errors[held], deviations[held], deviations[held], n)
+
+
+def _held_out(records: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
+    """Return which labels each member has not seen [K, S]."""
+    n_labels = len(records[0]["targets"])
+    return np.array([np.isin(np.arange(n_labels), record["held_out"].numpy()) for record in records])
 
 
 def unseen_values(records: Sequence[Mapping[str, Any]]) -> FloatArray:
@@ -121,8 +131,7 @@ def unseen_values(records: Sequence[Mapping[str, Any]]) -> FloatArray:
     """
     values = np.array([record["values"].numpy() for record in records])
     images = np.array([record.get("unseen", record["values"]).numpy() for record in records])
-    targets = records[0]["targets"].numpy()
-    held = np.array([np.isin(np.arange(len(targets)), record["held_out"].numpy()) for record in records])
+    targets, held = records[0]["targets"].numpy(), _held_out(records)
     errors = targets - values
     typical = np.sqrt(np.mean(errors**2, axis=(0, 1)))
     same = np.all(np.abs(images - values) <= SAME * typical, axis=(0, 2))

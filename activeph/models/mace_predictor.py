@@ -81,7 +81,7 @@ class MacePredictor:
         records = self._records = [record for record, _ in loaded]
         self._members = [member for _, member in loaded]
         self._finder = NeighbourFinder(systems, self._members[0].cutoff)
-        self._recalibration = recalibrate_ensemble(records)
+        self._recalibration = recalibrate_ensemble(records, with_seen=True)
         self._names: tuple[str, ...] = tuple(records[0]["target_names"])
         self._derivatives = model.score == "forces" or self._names != ("energy_per_atom",)
         self._batches = Batches(BATCH_GPU if device.type == "cuda" else BATCH_CPU)

@@ -155,6 +155,18 @@ def test_recalibration_of_few_labels_is_no_worse_than_its_size_is_known() -> Non
     assert np.mean(areas) < 0.06
 
 
+@pytest.mark.parametrize(("adapted", "at_most"), [(0.0, 0.8), (0.5, 1.1)])
+def test_labels_that_were_seen_help_where_they_are_not_known_by_heart(adapted: float, at_most: float) -> None:
+    areas: dict[bool, list[float]] = {False: [], True: []}
+    for seed in range(24):
+        records, elsewhere = ensemble_of(50, 3, adapted, seed)
+        for with_seen, found in areas.items():
+            members = recalibrated(elsewhere, recalibrate_ensemble(records, with_seen))
+            quality = calibration_metrics(members.mean(axis=0)[:, 0], members.std(axis=0, ddof=1)[:, 0])
+            found.append(quality["miscalibration_area"])
+    assert np.mean(areas[True]) < at_most * np.mean(areas[False])
+
+
 def test_one_member_has_no_error_bars_to_correct() -> None:
     records, elsewhere = ensemble_of(50, 1, 0.5, 0)
     assert np.array_equal(recalibrated(elsewhere, recalibrate_ensemble(records)), elsewhere)
