@@ -13,6 +13,7 @@ from ase.build import bulk
 from ase.spacegroup import crystal as symmetric
 
 from activeph.build import run_campaign
+from activeph.config import load_campaign
 from activeph.errors import InputError
 from activeph.progress import NoProgress
 from activeph.quasi_harmonic import with_stored_cells
@@ -116,6 +117,7 @@ def test_volumes_from_files_give_the_same_cells(done: Path, tmp_path: Path) -> N
         energy = float(atoms[0].get_potential_energy()) / 8  # per unit cell
         files.append({"force_constants": str(tmp_path / f"{strain}.yaml"), "energy": energy})
     run_campaign(_campaign(tmp_path, files=files), tmp_path / "run", NoProgress())
+    load_campaign(tmp_path / "run" / "campaign.yaml")  # what status, report and a further start read
     mine, theirs = (
         with_stored_cells(copper, folder / "run" / "systems" / "Cu").thermal_cells[300.0] for folder in (tmp_path, done)
     )
@@ -185,3 +187,19 @@ def test_a_free_shape_with_vacuum_is_refused(tmp_path: Path) -> None:
     slab.write(tmp_path / "Cu3Au.vasp")
     with pytest.raises(InputError, match="shape must be kept for crystals with vacuum but got free"):
         run_campaign(path, tmp_path / "run", NoProgress())
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"distortions": [-0.02, 0.02]}, "must have shape: free where distortions are given"),
+        ({"shape": "free", "distortions": [-0.02, 0.0]}, "must name each distortion once and none of zero"),
+        ({"strains": [-0.02, 0.0, 0.02, 0.03], "files": "FILES"}, "must have strains or files but not both"),
+    ],
+)
+def test_keys_without_use_are_refused(tmp_path: Path, keys: dict[str, Any], sentence: str) -> None:
+    path = _campaign(tmp_path)
+    if "files" in keys:
+        keys = keys | {"files": [{"force_constants": str(path), "energy": 0.0}] * 4}
+    with pytest.raises(InputError, match=sentence):
+        load_campaign(_campaign(tmp_path, **keys))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -60,11 +60,12 @@ class QuasiHarmonicSection(Section):
             raise wrong_value("must name each distortion once and none of zero", "write e.g. [-0.01, 0.01]")
         return tuple(sorted(distortions))
 
-    @model_validator(mode="before")
-    @classmethod
-    def _strains_or_files(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("files") is not None and "strains" in values:
+    @model_validator(mode="after")
+    def _no_key_without_use(self) -> Self:
+        """Refuse keys that do nothing; at their defaults they may stand, as in the file that a run records."""
+        defaults = type(self).model_fields
+        if self.files is not None and self.strains != defaults["strains"].default:
             raise wrong_value("must have strains or files but not both", "files say their cells themselves")
-        if isinstance(values, dict) and "distortions" in values and values.get("shape", "kept") != "free":
+        if self.shape == "kept" and self.distortions != defaults["distortions"].default:
             raise wrong_value("must have shape: free where distortions are given", "add it, or remove distortions")
-        return values
+        return self
