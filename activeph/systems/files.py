@@ -70,9 +70,8 @@ def _read_or_refuse(system: System, path: Path) -> tuple[Any, float, float]:
     except InputError:
         raise
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise InputError(
-            f"force_constants must be a phonopy file for this supercell but got {path} ({reason}); give "
+            f"force_constants must be a phonopy file for this supercell but got {path} ({_reason(error)}); give "
             "phonopy_params.yaml, FORCE_SETS, FORCE_CONSTANTS or force_constants.hdf5, which phonopy makes of any "
             "code's output, and the phonopy.yaml of their calculation beside the last three"
         ) from error
@@ -119,8 +118,20 @@ def _read(system: System, path: Path) -> tuple[Any, float, float]:
     born = path.with_name("BORN")
     if phonon.nac_params is None and born.exists():
         factor = get_calculator_physical_units(phonon.calculator).nac_factor
-        phonon.nac_params = {"factor": factor, **file_IO.parse_BORN(phonon.primitive, filename=born)}
+        try:
+            phonon.nac_params = {"factor": factor, **file_IO.parse_BORN(phonon.primitive, filename=born)}
+        except Exception as error:
+            raise InputError(
+                f"BORN must hold Born charges and dielectric constants as phonopy reads them but got {born} "
+                f"({_reason(error)}); write it again with phonopy-vasp-born or the like, or remove it"
+            ) from error
     return _in_electronvolt(phonon, unit)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):  # phonopy skips the lines that a torn file lacks, one call each
+        return "it ends too early"
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _adopted(system: System, phonon: Any) -> System:

@@ -253,6 +253,10 @@ def test_born_charges_from_a_file_beside_the_forces(crystal: Builder, tmp_path: 
     assert report.polar
     np.testing.assert_allclose(read.born_charges, born, atol=1e-6)
     np.testing.assert_allclose(read.dielectric, 2.4 * np.eye(3), atol=1e-6)
+    torn = (tmp_path / "BORN").read_text().splitlines()[:1]
+    (tmp_path / "BORN").write_text("\n".join([*torn, "2.4 0 0"]))
+    with pytest.raises(InputError, match="BORN must hold Born charges .* but got .*BORN .*; write it again"):
+        examined_force_constants(dataclasses.replace(system, force_constants=None), path)
 
 
 def test_other_crystals_get_the_reason(crystal: Builder, tmp_path: Path) -> None:
@@ -276,7 +280,7 @@ def test_other_crystals_get_the_reason(crystal: Builder, tmp_path: Path) -> None
         ("", "must hold data but got the empty file"),
         ("hello world", "must be a phonopy file for this supercell but got"),
         ("phonopy:\n  version: 4\n", "must be a phonopy file"),
-        ("40\n2\n\n1\n0.01 0 0\n0 0 0\n", "must be a phonopy file for this supercell but got"),
+        ("40\n2\n\n1\n0.01 0 0\n0 0 0\n", r"must be a phonopy file for this supercell but got .*\(it ends too early\)"),
         ("3 3\n1 1\n" + "1 0 0\n0 1 0\n0 0 1\n", "must be a phonopy file for this supercell but got"),
     ],
 )

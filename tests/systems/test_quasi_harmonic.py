@@ -17,6 +17,7 @@ from activeph.phonons.lattice import primitive_lattice
 from activeph.records import Configuration, System
 from activeph.systems import finite_displacements, with_force_constants, write_phonopy
 from activeph.systems.expansion import expansion_coefficient, plot_expansion, write_expansion
+from activeph.systems.freedom import free_shapes
 from activeph.systems.load import make_system, phonopy_of
 from activeph.systems.quasi_harmonic import (
     ExpandingCrystal,
@@ -149,3 +150,14 @@ def test_a_stretched_crystal_comes_back_from_its_file(
     write_phonopy(other, tmp_path / "flat.yaml")
     with pytest.raises(InputError, match="all lengths stretched alike but got another shape"):
         read_stretched(copper, tmp_path / "flat.yaml")
+
+
+def test_a_free_shape_of_a_cubic_crystal_is_the_kept_one(
+    copper: System, members: list[tuple[System, float]], crystal: ExpandingCrystal
+) -> None:
+    basis = free_shapes(copper)
+    assert len(basis) == 0
+    free, kept = expanding_crystal(copper, members, "quantum", basis).cell(300.0), crystal.cell(300.0)
+    np.testing.assert_array_equal(free.strain, kept.strain)
+    np.testing.assert_array_equal(free.force_constants, kept.force_constants)
+    assert free.shift is None
