@@ -29,7 +29,8 @@ class QuasiHarmonicSection(Section):
 
     shape: Literal["kept", "free"] = "kept"
     """kept: all lengths change alike and fractional coordinates stay. free: the cell takes whatever shape its symmetry
-    allows, and atoms are relaxed in each cell (zero static internal stress); for crystals that are not cubic."""
+    allows, and atoms are relaxed in each cell (zero static internal stress); for crystals that are not cubic
+    (docs/expansion.md)."""
 
     strains: tuple[Strain, ...] = Field((-0.01, 0.0, 0.01, 0.02, 0.03, 0.04), strict=False, min_length=4)
     """Relative changes of all lengths at which energy and force constants are labelled; four at least, which must
