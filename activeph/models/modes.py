@@ -163,6 +163,8 @@ def _fit_system(system: System, block: Block, targets: FloatArray, seed: int) ->
     errors = np.stack([posterior.errors() for posterior in posteriors], axis=2)  # [R, n, P]
     expected = np.stack([posterior.residual_deviations for posterior in posteriors], axis=1)
     recalibration = fit_recalibration(np.concatenate(errors), np.tile(expected, (len(errors), 1)))
+    if len(block) == 1:  # a fit that passes through it is no proof: all that the composition leaves may be wrong
+        recalibration = Recalibration(np.ones_like(deviation), np.ones_like(deviation))
     return SystemFit(elements, n_modes, centre, spread, mean, deviation, posteriors, recalibration)
 
 

@@ -93,6 +93,29 @@ def test_systems_without_force_constants_are_left_to_the_network(crystal: Callab
         assert all(np.all(prediction.std > 0) for prediction in predictions)
 
 
+def test_systems_with_a_single_label_each_are_left_to_the_network(crystal: Callable[..., System]) -> None:
+    crystals = [replace(crystal("rocksalt"), name=f"host-{number}") for number in range(12)]
+    systems = {one.name: one for one in crystals}
+    labels = [make_dataset(one, 1, number) for number, one in enumerate(crystals)]
+    dataset = Dataset(
+        tuple(one.blocks[0] for one in labels),
+        ("a", "b"),
+        np.concatenate([one.targets for one in labels]),
+        np.concatenate([one.energies for one in labels]),
+        tuple(one.forces[0] for one in labels),
+        np.zeros((12, 6)),
+    )
+    block = make_dataset(crystals[0], 20, 100).blocks[0]
+    mixed, network = (
+        model.load([model.fit(dataset, systems, seed) for seed in range(2)], systems).predict(block).mean
+        for model in (ModesGnnModel(members=2, gnn=SMALL), GnnModel(members=2, **SMALL.model_dump()))
+    )
+    assert np.ptp(mixed[:, 0]) > 0.3 * np.ptp(network[:, 0])
+    alone = ModesModel(members=2)
+    prediction = alone.load([alone.fit(dataset, systems, seed) for seed in range(2)], systems).predict(block)
+    assert np.median(prediction.std[:, 0]) > 0.8 * prediction.scale[0]
+
+
 def with_other_atoms(dataset: Dataset, rows: slice) -> Dataset:
     """Return a dataset some of whose configurations have an element that the crystal has not."""
     (block,) = dataset.blocks
