@@ -41,7 +41,10 @@ def test_parts_with_the_same_sampler_differ(crystal: Builder) -> None:
 
 def test_a_file_too_short_for_its_share_gets_a_sentence(crystal: Builder, tmp_path: Path) -> None:
     cell = crystal("chain").supercell
-    ase.io.write(tmp_path / "a.extxyz", [ase.Atoms(cell.numbers, cell.positions, cell=cell.cell, pbc=True)] * 5)
+    frames = [ase.Atoms(cell.numbers, cell.positions, cell=cell.cell, pbc=True) for _ in range(5)]
+    for number, frame in enumerate(frames):
+        frame.positions[0, 0] += 0.05 * number  # equal ones would be one candidate
+    ase.io.write(tmp_path / "a.extxyz", frames)
     parts = [{"sample": {"kind": "replay", "file": tmp_path / "a.extxyz"}}, {"sample": "phonon"}]
     pool = MixtureSampler(parts=parts, temperatures=(300.0,)).pool(crystal("chain"), 10, 1)
     np.testing.assert_array_equal(np.isnan(pool.block(0, 10).temperatures).sum(), 5)
