@@ -21,6 +21,8 @@ from activeph.models.scaling import fit_scaling, sketch
 from activeph.records import Block, Dataset, FloatArray, IntArray, Prediction, System
 from activeph.section import Section
 
+LEAST_EXPANDED = 3  # labels of a system: with two the expansion errs more than with one, and the network a fifth of it
+
 
 class ModesGnnModel(Section):
     """Mode expansion of every system that has force constants, and a network across all systems.
@@ -28,8 +30,8 @@ class ModesGnnModel(Section):
     The network learns each target twice: whole, and what the expansion leaves of it (leave-one-out errors, so that
     nothing is learned from labels that the expansion has seen). Per target, the expansion alone, corrected by the
     network, and the network alone are averaged with weights from their errors on the members' held-out labels. A
-    system without force constants, with labels of other atoms than its supercell's (disorder) or with a single label
-    is the network's alone.
+    system without force constants, with labels of other atoms than its supercell's (disorder) or with one or two
+    labels is the network's alone.
     """
 
     kind: Literal["modes-gnn"] = "modes-gnn"
@@ -157,11 +159,13 @@ def read_member(state: bytes) -> Member:
 def _with_modes(systems: Mapping[str, System], dataset: Dataset) -> dict[str, System]:
     """Return the systems whose labels all are displaced copies of a supercell with force constants.
 
-    One with a single label is left out: the expansion passes through it, and would be believed for that.
+    One with few labels is left out: through a single one the expansion passes, and would be believed for that.
     """
     known = {name: system for name, system in systems.items() if system.force_constants is not None}
     blocks = (block for block in dataset.blocks if block.system in known)
     strange = {
-        block.system for block in blocks if len(block) == 1 or not np.all(same_atoms(block, known[block.system]))
+        block.system
+        for block in blocks
+        if len(block) < LEAST_EXPANDED or not np.all(same_atoms(block, known[block.system]))
     }
     return {name: system for name, system in known.items() if name not in strange}
