@@ -11,6 +11,7 @@ from activeph.phonons.units import BOLTZMANN
 from activeph.records import FloatArray, System, ThermalCell
 from activeph.sample.at_temperature import at_temperature
 from activeph.section import Section, wrong_value
+from activeph.systems.freedom import TRACELESS
 
 GPA = 1 / 160.21766208  # eV/Å³
 
@@ -57,7 +58,7 @@ class Strained(Section):
             energy = BOLTZMANN * kelvin / volume  # eV/Å³
             trace = np.sqrt(energy / (self.bulk_modulus * GPA)) * rng.standard_normal(len(kelvin))
             shears = np.sqrt(energy / (2 * self.shear_modulus * GPA))[:, None] * rng.standard_normal((len(kelvin), 5))
-            result += trace[:, None, None] * np.eye(3) / 3 + np.einsum("bk,kij->bij", shears, _TRACELESS)
+            result += trace[:, None, None] * np.eye(3) / 3 + np.einsum("bk,kij->bij", shears, TRACELESS)
         return np.asarray(result)
 
     def shifts(self, temperatures: FloatArray, system: System) -> FloatArray | None:
@@ -82,16 +83,3 @@ class Strained(Section):
 def thermal_cell(system: System, temperature: float) -> ThermalCell:
     """Return the quasi-harmonic cell of a system at a temperature (K). Raises InputError where there is none."""
     return at_temperature(system.thermal_cells, temperature, system, "a quasi-harmonic cell")
-
-
-def _traceless() -> FloatArray:
-    """Return an orthonormal basis [5, 3, 3] of symmetric traceless matrices."""
-    basis = np.zeros((5, 3, 3))
-    for row, (i, j) in enumerate(((0, 1), (0, 2), (1, 2))):
-        basis[row, i, j] = basis[row, j, i] = 1 / np.sqrt(2)
-    basis[3] = np.diag([1, -1, 0]) / np.sqrt(2)
-    basis[4] = np.diag([1, 1, -2]) / np.sqrt(6)
-    return basis
-
-
-_TRACELESS = _traceless()

@@ -11,16 +11,18 @@ from activeph.phonons.lattice import primitive_lattice
 from activeph.records import Configuration, FloatArray, IntArray, System
 from activeph.systems.load import SNAP
 
-_TRACELESS = np.array(
+TRACELESS = np.array(
     [
-        np.diag([-1, -1, 2]) / np.sqrt(6),
-        np.diag([1, -1, 0]) / np.sqrt(2),
         [[0, 1, 0], [1, 0, 0], [0, 0, 0]] / np.sqrt(2),
         [[0, 0, 1], [0, 0, 0], [1, 0, 0]] / np.sqrt(2),
         [[0, 0, 0], [0, 0, 1], [0, 1, 0]] / np.sqrt(2),
+        np.diag([1, -1, 0]) / np.sqrt(2),
+        np.diag([1, 1, -2]) / np.sqrt(6),
     ]
 )
 """Orthonormal symmetric traceless matrices [5, 3, 3]."""
+
+_AXES_FIRST = np.array([-TRACELESS[4], TRACELESS[3], *TRACELESS[:3]])  # what is positive lengthens a single axis c
 
 
 def free_shapes(system: System) -> FloatArray:
@@ -31,9 +33,9 @@ def free_shapes(system: System) -> FloatArray:
     """
     cell = system.unit_cell.cell
     rotations = [cell.T @ rotation @ np.linalg.inv(cell.T) for rotation in _operations(system)["rotations"]]
-    turned = [[np.sum(one * (R @ other @ R.T)) for other in _TRACELESS for R in rotations] for one in _TRACELESS]
+    turned = [[np.sum(one * (R @ other @ R.T)) for other in _AXES_FIRST for R in rotations] for one in _AXES_FIRST]
     kept = np.array(turned).reshape(5, 5, len(rotations)).mean(axis=2)
-    return np.asarray(np.einsum("ks,sij->kij", _basis(kept), _TRACELESS))
+    return np.asarray(np.einsum("ks,sij->kij", _basis(kept), _AXES_FIRST))
 
 
 def free_shifts(system: System) -> FloatArray:
