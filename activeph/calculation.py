@@ -89,22 +89,31 @@ def calculate(task: LabelTask) -> Taken | str | None:
 def _calculate(task: LabelTask) -> None:
     """Make one calculation that is claimed."""
     ledger, start = task.ledger, time.perf_counter()
+    work = ""
+
+    def note(outcome: str) -> None:
+        ledger.log_attempt(task.key, outcome, time.perf_counter() - start, task.sort, work)
+
     try:
         with ledger.workdir(task.key) as workdir:
             if ledger.state(task.key) is not None:  # asked where the file system has just been seen to be up to date
                 return
+            work = workdir.name
             outcome = _outcome(task, workdir)
-            is_new = ledger.put(task.key, task.configuration, outcome, workdir)
-        kind = "label" if isinstance(outcome, Label) else outcome.kind
-        ledger.log_attempt(task.key, kind if is_new else "duplicate", time.perf_counter() - start, task.sort)
+            try:
+                note("label" if isinstance(outcome, Label) else outcome.kind)  # first: killed between, no cost is lost
+            finally:
+                is_new = ledger.put(task.key, task.configuration, outcome, workdir)
+            if not is_new:
+                note("duplicate")
     except LabelFailed:
-        ledger.log_attempt(task.key, "retried", time.perf_counter() - start, task.sort)
+        note("retried")
         raise
     except (Paused, InputError):  # nothing was calculated
         raise
     except BaseException:  # interrupted, or a disk is full: the time is spent all the same
         with suppress(OSError):
-            ledger.log_attempt(task.key, "lost", time.perf_counter() - start, task.sort)
+            note("lost")
         raise
 
 

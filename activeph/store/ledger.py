@@ -141,15 +141,17 @@ class Ledger:
         sync_directory(final.parent)
         return True
 
-    def log_attempt(self, key: str, outcome: str, seconds: float, sort: str = "") -> None:
+    def log_attempt(self, key: str, outcome: str, seconds: float, sort: str = "", work: str = "") -> None:
         """Note what became of an attempt, in a file that only this process writes.
 
         ``outcome`` is ``label``, the kind of a failure, ``duplicate`` (another was faster), or one of
-        :data:`UNFINISHED`; ``sort`` is what calculations of like cost share.
+        :data:`UNFINISHED`; ``sort`` is what calculations of like cost share. ``work`` is the name of the attempt's
+        working directory: what is noted last of it counts, so that a label can be noted before it is made true.
         """
         path = self.log / f"{socket.gethostname()}-{os.getpid()}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         facts = {"key": key, "outcome": outcome, "seconds": round(seconds, 3), "cores": self.cores, "sort": sort}
+        facts |= {"work": work} if work else {}
         with path.open("ab") as stream:
             stream.write(f"{json.dumps(facts | {'end': round(time.time(), 3)})}\n".encode())
 
@@ -162,7 +164,9 @@ class Ledger:
                     found.append({"cores": 1, "sort": "", **json.loads(line)})
                 except (ValueError, TypeError):
                     continue
-        return sorted(found, key=lambda attempt: float(attempt["end"]))
+        found.sort(key=_end)
+        latest = {attempt.get("work", number): attempt for number, attempt in enumerate(found)}
+        return sorted(latest.values(), key=_end)
 
     def calculations(self) -> list[dict[str, Any]]:
         """Return every attempt that was finished: a label, a failure, or the same as somebody else's."""
@@ -198,7 +202,7 @@ class Ledger:
             if work.path.exists():
                 seconds = work.seconds()
                 shutil.rmtree(work.path, ignore_errors=True)
-                self.log_attempt(work.key, "lost", seconds)
+                self.log_attempt(work.key, "lost", seconds, work=work.path.name)
         return len(dead)
 
     def abandoned(self) -> list[Work]:
@@ -225,6 +229,10 @@ def ledger_of(run: Path, cores: int = 1, core_hours: float | None = None) -> Led
     """Return the ledger of a run directory; where its labels are shared with others, it keeps its own account."""
     labels = run / "labels"
     return Ledger(labels, run / CALCULATIONS if labels.is_symlink() else None, cores, core_hours)
+
+
+def _end(attempt: dict[str, Any]) -> float:
+    return float(attempt["end"])
 
 
 def _names(directory: Path) -> list[str]:

@@ -207,6 +207,17 @@ def test_calculations_are_counted_in_spite_of_a_torn_line(tmp_path: Path) -> Non
     assert [calculation["outcome"] for calculation in ledger.calculations()] == ["label", "unconverged"]
 
 
+def test_what_is_noted_last_of_an_attempt_counts(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.log_attempt(KEY, "label", 1.5, work="first")
+    ledger.log_attempt(KEY, "label", 2.5, work="second")
+    ledger.log_attempt(KEY, "duplicate", 2.6, work="second")
+    ledger.log_attempt(KEY, "lost", 1.6, work="first")
+    noted = {attempt["work"]: (attempt["outcome"], attempt["seconds"]) for attempt in ledger.attempts()}
+    assert noted == {"first": ("lost", 1.6), "second": ("duplicate", 2.6)}
+    assert len(ledger.attempts()) == 2
+
+
 def test_arrays_are_unpacked_as_numpy_does() -> None:
     rng = np.random.default_rng(0)
     arrays = {
