@@ -78,11 +78,12 @@ def judge_experts(
 
     ``deviations`` [S, P] are what the expansion expects of its own left-out errors, NaN where it says nothing. The
     networks' targets [S, 2 P] are the labels' and what the expansion of the other labels leaves of them. ``left_out``
-    [S, P] is the same by expansions that have not seen the label in any way, to know the size of errors from.
+    [S, P] is the same by expansions that have not seen the label in any way: what their errors are known from.
     """
     n_targets = deviations.shape[1]
     expanded = np.isfinite(deviations).all(axis=1)
     truth, left_over = np.split(records[0]["targets"].numpy()[expanded], 2, axis=1)
+    left_over = left_over if left_out is None else left_out[expanded]
     guesses = [record["values"].numpy()[expanded] for record in records]
     held = [np.isin(np.flatnonzero(expanded), record["held_out"].numpy()) for record in records]
     errors = [expert_errors(truth[out], left_over[out], guess[out]) for out, guess in zip(held, guesses, strict=True)]
@@ -94,7 +95,6 @@ def judge_experts(
         return experts
     spread = experts.networks(unseen_values(records)[:, expanded]).std(axis=0, ddof=1)
     expected = np.hypot((weights[0] + weights[1]) * deviations[expanded], spread)
-    left_over = left_over if left_out is None else left_out[expanded]
     of_networks = experts.networks(np.concatenate([truth, left_over], axis=1) - np.array(guesses))  # [K, S, P]
     together = weights[0] * left_over + as_if_held_out(of_networks, np.array(held))
     tiles = (len(records), 1)

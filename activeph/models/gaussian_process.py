@@ -70,7 +70,7 @@ class Posterior:
 
         n = len(self.residuals)
         if n < FOLDS:
-            return self.residuals[None]
+            return self.refitted[None]
         inverse = cho_solve((self._factor, True), np.eye(n))
         closed = np.empty((DIVISIONS, n))
         for number, row in enumerate(closed):
@@ -82,8 +82,8 @@ class Posterior:
 
     @functools.cached_property
     def refitted(self) -> FloatArray:
-        """Errors [n] of labels by fits without those of their fold; of tiny sets, :attr:`residuals` are not."""
-        if not FOLDS <= len(self.residuals) < LEAST_FOLDED:
+        """Errors [n] of labels by fits without those of their fold; of small sets, :attr:`residuals` are not."""
+        if not 1 < len(self.residuals) < LEAST_FOLDED:
             return self.residuals
         used = self.groups[: int(np.sum(np.isfinite(self.parameters[:-1:3])))]
         parameters = np.append(self.parameters[: 3 * len(used)], self.parameters[-1])
@@ -185,8 +185,9 @@ def _fold_errors(
 ) -> FloatArray:
     """Return errors [n] of labels by fits without those of their fold, which start from the whole fit."""
     errors = np.empty(len(targets))
-    for fold in range(FOLDS):
-        out = np.arange(len(targets)) % FOLDS == fold
+    n_folds = min(FOLDS, len(targets))
+    for fold in range(n_folds):
+        out = np.arange(len(targets)) % n_folds == fold
         rest = ~out
         refit = _know(inputs[rest], targets[rest], groups, parameters, widths[rest])
         across = kernel(inputs[out], inputs[rest], groups, refit.parameters)
