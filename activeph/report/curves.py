@@ -188,7 +188,8 @@ def _limit_r2(axes: Axes, finals: list[float]) -> None:
             axes.plot(x[out], np.full(out.sum(), cut), "v", color=line.get_color(), markersize=7, clip_on=False)
             lowest = min(lowest, float(y[out].min()))
     if np.isfinite(lowest):
-        axes.set_title(f"cut at {cut:.3g}, smallest {lowest:.3g}", fontsize=8, loc="right", color="#444444")
+        note = f"cut at {cut:.3g}, smallest {lowest:.3g}"  # inside: beside a long title there is no room
+        axes.text(0.5, 0.04, note, transform=axes.transAxes, ha="center", fontsize=8, color="#444444")
 
 
 def _label_lines(axes: Axes, ends: dict[str, tuple[float, float]], styles: dict[str, ArmStyle]) -> None:

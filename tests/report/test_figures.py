@@ -92,7 +92,7 @@ def test_r2_shows_the_end_of_every_line_and_tells_what_it_cuts(simulate: Simulat
     assert values[0] < low < values[1:].min() < high
     mark = next(line for line in panel.get_lines() if line.get_marker() == "v")
     assert (mark.get_xdata().tolist(), mark.get_ydata().tolist()) == ([10.0], [low])
-    assert panel.get_title(loc="right") == f"cut at {low:.3g}, smallest {values.min():.3g}"
+    assert [text.get_text() for text in panel.texts] == [f"cut at {low:.3g}, smallest {values.min():.3g}"]
 
 
 def test_table_repeats_the_rounds_own_metrics(drawn: Path) -> None:
