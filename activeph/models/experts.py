@@ -20,6 +20,7 @@ from activeph.models.calibration import (
 from activeph.records import FloatArray
 
 DOUBT, N_IMAGINED = 1.5, 6  # by measurement at 25 labels, where members hold out a dozen
+N_IMAGINED_TAUGHT = 2  # of the energy, of which the network has learned 3 N derivatives per label as well
 
 
 def expert_errors(truth: FloatArray, left_over: FloatArray, guesses: FloatArray) -> FloatArray:
@@ -31,18 +32,19 @@ def expert_errors(truth: FloatArray, left_over: FloatArray, guesses: FloatArray)
     return np.abs(np.stack([left_over, left_over - rest, truth - whole]))
 
 
-def expert_weights(errors: FloatArray) -> FloatArray:
+def expert_weights(errors: FloatArray, taught: int | None = None) -> FloatArray:
     """Return the weights [3, P] of the experts from their absolute errors [3, H, P].
 
     Inverse fourth powers of the means: near-equal experts are averaged, a clearly worse one is silent. The network
     must prove itself: its means include a few imagined errors larger than the expansion's, which weigh less the more
-    labels are held out.
+    labels are held out; fewer of the target ``taught``, whose derivatives it has learned.
     """
     if errors.shape[1] == 0:
         return np.full((3, errors.shape[2]), 1 / 3)
     means = errors.mean(axis=1)
     n, doubted = errors.shape[1], DOUBT * means[0]
-    means[1:] = (n * means[1:] + N_IMAGINED * doubted) / (n + N_IMAGINED)
+    imagined = np.where(np.arange(errors.shape[2]) == taught, N_IMAGINED_TAUGHT, N_IMAGINED)
+    means[1:] = (n * means[1:] + imagined * doubted) / (n + imagined)
     ratios = (means.min(axis=0) + 1e-12) / (means + 1e-12)
     return np.asarray(ratios**4 / (ratios**4).sum(axis=0))
 
@@ -87,7 +89,7 @@ def judge_experts(
     guesses = [record["values"].numpy()[expanded] for record in records]
     held = [np.isin(np.flatnonzero(expanded), record["held_out"].numpy()) for record in records]
     errors = [expert_errors(truth[out], left_over[out], guess[out]) for out, guess in zip(held, guesses, strict=True)]
-    weights = expert_weights(np.concatenate(errors, axis=1))
+    weights = expert_weights(np.concatenate(errors, axis=1), records[0].get("energy"))
     alone = recalibrate_ensemble(records)
     network = Recalibration(alone.floors[:n_targets], alone.factors[:n_targets])
     experts = Experts(weights, unchanged(n_targets), network)

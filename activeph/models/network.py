@@ -96,6 +96,7 @@ def fit_network(
             "network": trained.state,
             "elements": elements,
             "n_learned": learned.targets.shape[1],
+            "energy": column,
             "centre": torch.from_numpy(features.mean(axis=0)),
             "spread": _spread(features),
             "values": _shown(scaled, shown, dataset),
