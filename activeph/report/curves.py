@@ -189,7 +189,8 @@ def _limit_r2(axes: Axes, finals: list[float]) -> None:
             lowest = min(lowest, float(y[out].min()))
     if np.isfinite(lowest):
         note = f"cut at {cut:.3g}, smallest {lowest:.3g}"  # inside: beside a long title there is no room
-        axes.text(0.5, 0.04, note, transform=axes.transAxes, ha="center", fontsize=8, color="#444444")
+        behind = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
+        axes.text(0.5, 0.05, note, transform=axes.transAxes, ha="center", fontsize=8, color="#444444", bbox=behind)
 
 
 def _label_lines(axes: Axes, ends: dict[str, tuple[float, float]], styles: dict[str, ArmStyle]) -> None:
