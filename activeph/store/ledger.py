@@ -166,7 +166,7 @@ class Ledger:
                     continue
         found.sort(key=_end)
         latest = {attempt.get("work", number): attempt for number, attempt in enumerate(found)}
-        return sorted(latest.values(), key=_end)
+        return _settled(sorted(latest.values(), key=_end))
 
     def calculations(self) -> list[dict[str, Any]]:
         """Return every attempt that was finished: a label, a failure, or the same as somebody else's."""
@@ -229,6 +229,19 @@ def ledger_of(run: Path, cores: int = 1, core_hours: float | None = None) -> Led
     """Return the ledger of a run directory; where its labels are shared with others, it keeps its own account."""
     labels = run / "labels"
     return Ledger(labels, run / CALCULATIONS if labels.is_symlink() else None, cores, core_hours)
+
+
+def _settled(attempts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return attempts, oldest first, with every label but the last of a key as lost.
+
+    Whoever made a later one found no record: a full disk or a kill came between the note and the record, and what
+    had happened could not be noted any more.
+    """
+    last = {attempt["key"]: number for number, attempt in enumerate(attempts) if attempt["outcome"] == "label"}
+    return [
+        attempt | {"outcome": "lost"} if attempt["outcome"] == "label" and last[attempt["key"]] != number else attempt
+        for number, attempt in enumerate(attempts)
+    ]
 
 
 def _end(attempt: dict[str, Any]) -> float:

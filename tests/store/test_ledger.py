@@ -218,6 +218,17 @@ def test_what_is_noted_last_of_an_attempt_counts(tmp_path: Path) -> None:
     assert len(ledger.attempts()) == 2
 
 
+def test_of_labels_noted_for_one_key_the_last_was_recorded(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for seconds in (1.5, 2.5):
+        ledger.log_attempt(KEY, "label", seconds, work=str(seconds))
+    assert [(attempt["outcome"], attempt["seconds"]) for attempt in ledger.attempts()] == [
+        ("lost", 1.5),
+        ("label", 2.5),
+    ]
+    assert len(ledger.calculations()) == 1
+
+
 def test_arrays_are_unpacked_as_numpy_does() -> None:
     rng = np.random.default_rng(0)
     arrays = {
