@@ -81,6 +81,7 @@ def judge_experts(
     ``deviations`` [S, P] are what the expansion expects of its own left-out errors, NaN where it says nothing. The
     networks' targets [S, 2 P] are the labels' and what the expansion of the other labels leaves of them. ``left_out``
     [S, P] is the same by expansions that have not seen the label in any way: what their errors are known from.
+    ``energy`` in a record is the column whose derivatives, the forces, the network has learned.
     """
     n_targets = deviations.shape[1]
     expanded = np.isfinite(deviations).all(axis=1)

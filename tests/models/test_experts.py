@@ -89,6 +89,14 @@ def test_weights_and_bars_follow_errors_of_expansions_that_never_saw_the_label()
     assert larger.together.apply(np.ones((1, 1))) > 1.5 * plain.together.apply(np.ones((1, 1)))
 
 
+def test_the_column_that_forces_taught_is_read_from_the_records() -> None:
+    expansion, spread, networks = parts()
+    records = records_of(expansion, spread, 0.1 * networks, 1)
+    plain = judge_experts(records, np.ones((200, 1)))
+    taught = judge_experts([{**record, "energy": 0} for record in records], np.ones((200, 1)))
+    assert taught.weights[2] > plain.weights[2]
+
+
 def test_mixing_keeps_the_weighted_mean() -> None:
     experts = judge_experts(records_of(*parts(), 1), np.ones((200, 1)))
     rng = np.random.default_rng(0)
